@@ -68,7 +68,7 @@ def _plan_table(planned: Sequence[Planned], *, is_restore: bool) -> Table:
 def print_matched(rules: Sequence[Rule], tally: Tally, *, options: str = "") -> None:
     """Print how many processes each rule matches, and similar names for rules that match none."""
     out = console()
-    matched, unmatched = tally.matched, tally.unmatched
+    matched = tally.matched
     some = [rule for rule in rules if matched[rule.number]]
     none = [rule for rule in rules if not matched[rule.number]]
     if some:
@@ -85,19 +85,16 @@ def print_matched(rules: Sequence[Rule], tally: Tally, *, options: str = "") -> 
         return
     out.print("Rules that match nothing:")
     named = {name[:COMM_LENGTH] for rule in rules for name in rule.names}
-    unnamed = [name for name in unmatched if name not in named]
+    unnamed = [name for name in tally.unmatched if name not in named]
     for rule in none:
-        why = (
-            ", refused"
-            if tally.refused[rule.number]
-            else _why_unmatched(rule, some, unmatched, unnamed, options)
-        )
+        why = _why_unmatched(rule, some, tally, unnamed, options)
         print_text(out, f"{rule.label} ({place(rule)}){why}", indent=2)
 
 
-def _why_unmatched(
-    rule: Rule, some: Sequence[Rule], unmatched: Counter[bytes], unnamed: list[bytes], options: str
-) -> str:
+def _why_unmatched(rule: Rule, some: Sequence[Rule], tally: Tally, unnamed: list[bytes], options: str) -> str:
+    if tally.refused[rule.number]:
+        return ", refused"
+    unmatched = tally.unmatched
     exact = next((name[:COMM_LENGTH] for name in rule.names if unmatched[name[:COMM_LENGTH]]), None)
     if exact is not None:
         name = printable(exact)
