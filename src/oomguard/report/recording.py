@@ -5,20 +5,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from oomguard.core.sample import NOTICED_KIB, Growth, Sample, growth
+from oomguard.core.sample import NOTICED_KIB, Growth, Holder, Sample, growth
 from oomguard.core.text import counted, kib, legible, some_of
 from oomguard.report.cgroup_title import cgroup_title
 
 _STEPS = "▁▂▃▄▅▆▇█"
 _ONCE = 3
 """Processes named that only one sample has."""
-
-
-class Course(NamedTuple):
-    """How one process grew: its memory at equal intervals, 0 before its first sample and after its last."""
-
-    growth: Growth
-    kib: tuple[int, ...]
 
 
 class Grown(NamedTuple):
@@ -73,28 +66,16 @@ def seen_once(grown: Grown) -> str:
     return f"In only one sample: {some_of(names, _ONCE)}." if names else ""
 
 
-def courses(samples: Sequence[Sample], grown: Sequence[Growth], *, cells: int) -> list[Course]:
-    """Return how the memory of these processes changed."""
-    parts = _parts(samples, cells)
-    found = []
-    for one in grown:
-        held = [
-            max(
-                (
-                    holder.held_kib
-                    for sample in part
-                    for holder in sample.holders
-                    if holder.is_same(one.holder)
-                ),
-                default=0,
-            )
-            for part in parts
-        ]
-        last = max((at for at, size in enumerate(held) if size), default=0)
-        for at in range(1, last):
-            held[at] = held[at] or held[at - 1]  # not among the largest, or no sample
-        found.append(Course(one, tuple(held)))
-    return found
+def course(samples: Sequence[Sample], process: Holder, *, cells: int) -> list[int]:
+    """Return the memory of a process at equal intervals, 0 before its first sample and after its last."""
+    held = [
+        max((one.held_kib for sample in part for one in sample.holders if one.is_same(process)), default=0)
+        for part in _parts(samples, cells)
+    ]
+    last = max((at for at, size in enumerate(held) if size), default=0)
+    for at in range(1, last):
+        held[at] = held[at] or held[at - 1]  # not among the largest, or no sample
+    return held
 
 
 def moment(sample: Sample, amount: Callable[[int], str]) -> tuple[str, ...]:

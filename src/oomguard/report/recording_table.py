@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from oomguard.core.sample import Sample
+from oomguard.core.sample import Growth, Sample
 from oomguard.core.text import kib, span
 from oomguard.report import recording
 from oomguard.report.rank_table import compact
@@ -29,7 +29,7 @@ def print_recording(samples: Sequence[Sample]) -> None:
     grown = recording.what_grew(samples)
     out.print()
     if grown.seen_often:
-        growth = _growth_table(recording.courses(samples, grown.seen_often[:_GREW], cells=_CELLS))
+        growth = _growth_table(samples, grown.seen_often[:_GREW])
         growth.leave_out((_COURSE, "FROM"), out.width)
         out.print(growth)
     elif len({one.booted for one in samples}) == 1:
@@ -42,15 +42,16 @@ def print_recording(samples: Sequence[Sample]) -> None:
         print_text(out, once)
 
 
-def _growth_table(grown: Sequence[recording.Course]) -> NamesTable:
-    has_units = any(growth.holder.unit for growth, _ in grown)
+def _growth_table(samples: Sequence[Sample], grown: Sequence[Growth]) -> NamesTable:
+    has_units = any(growth.holder.unit for growth in grown)
     units = ("UNIT",) if has_units else ()
     headings = ("GREW", *units, "FROM", "TO", "IN", _COURSE)
     made = dense_table(*headings, right=("FROM", "TO", "IN"), broken=("UNIT",))  # but cut off
-    for growth, sizes in grown:
+    for growth in grown:
         holder = growth.holder
         unit = (Text(holder.unit, no_wrap=True, overflow="ellipsis"),) if has_units else ()
         amounts = (kib(growth.before_kib), kib(holder.held_kib), span(growth.seconds))
+        sizes = recording.course(samples, holder, cells=_CELLS)
         made.add_row(holder.label, *unit, *amounts, recording.sparkline(sizes))
     return made
 
