@@ -85,7 +85,7 @@ def actors(draw: st.DrawFn) -> tuple[Actor, ...]:
             in_user_namespace=draw(st.booleans()),
             oom_score_adj=draw(st.integers(-1000, 1000)),
         )
-        made.append(Actor(process, parent, expected=Expected(pid, 1001)))
+        made.append(Actor(process, expected=Expected(pid, 1001)))
     return tuple(made)
 
 

@@ -52,24 +52,22 @@ def _processes(case: Case) -> Iterator[Compared]:
     Those that inherit their value start after the policy was applied to their parent; others ran before.
     """
     proc, ledger = ImaginedProc(case.sysctls, case.meminfo), Ledger()
-    pids: list[int] = []
     reconciler = Reconciler(case.policy, ledger, proc, itself=_NOBODY)
     for actor in case.actors:
-        decision = _start(actor, pids, proc, reconciler)
+        decision = _start(actor, proc, reconciler)
         if actor.expected is not None:
             process = proc.process(actor.process.identity.pid)
             yield _compared(process, decision, actor.expected, case.policy)
 
 
-def _start(actor: Actor, pids: list[int], proc: ImaginedProc, reconciler: Reconciler) -> Decision | None:
+def _start(actor: Actor, proc: ImaginedProc, reconciler: Reconciler) -> Decision | None:
     process = actor.process
-    if actor.parent is not None and actor.inherits:
-        process = process._replace(oom_score_adj=proc.process(pids[actor.parent]).oom_score_adj)
+    if actor.inherits:
+        process = process._replace(oom_score_adj=proc.process(process.parent_pid).oom_score_adj)
     identity = proc.add(process, is_new=actor.inherits)
     pid = identity.pid
-    pids.append(pid)
-    if actor.parent is not None and actor.inherits:
-        reconciler.managed.on_fork(pids[actor.parent], pid, time.monotonic_ns())
+    if actor.inherits:
+        reconciler.managed.on_fork(process.parent_pid, pid, time.monotonic_ns())
     if actor.original is not None:
         entry = Entry(actor.original, process.oom_score_adj, since_ticks=proc.now_ticks())
         reconciler.ledger.record(identity, entry)

@@ -31,12 +31,11 @@ class Expected(NamedTuple):
 class Actor(NamedTuple):
     """A process of a case.
 
-    `parent` is its position among the others, which come before it. `inherits`: it starts with its parent's
-    value at that time. `original` is its value before oomguard set the current one.
+    `inherits`: it starts with the value that its parent, which comes before it, has then. `original` is its
+    value before oomguard set the current one.
     """
 
     process: Process
-    parent: int | None = None
     inherits: bool = False
     original: int | None = None
     expected: Expected | None = None
@@ -50,7 +49,6 @@ def read_actors(told: Told, users: CaseUsers, refuse: Refuse) -> Iterator[Actor]
     if own_ancestor is not None:
         refuse(_OWN_ANCESTOR, told[own_ancestor][1])
         return
-    places = {at: place for place, at in enumerate(order)}
     for at in order:
         (one, node), parent = told[at], parents[at]
         process = _process(one, pids[at], 1 if parent is None else pids[parent], users)
@@ -59,8 +57,7 @@ def read_actors(told: Told, users: CaseUsers, refuse: Refuse) -> Iterator[Actor]
         if one.container and (in_user_slice(process.cgroup) or is_system_service(process.cgroup)):
             refuse(_NO_CONTAINER_THERE, node.entries["container"].value)
         inherits = parent is not None and one.oom_score_adj is None
-        where = None if parent is None else places[parent]
-        yield Actor(process, where, inherits, one.original, _expected(one, node))
+        yield Actor(process, inherits, one.original, _expected(one, node))
 
 
 def _pids(told: Told, refuse: Refuse) -> list[int]:
