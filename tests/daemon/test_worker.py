@@ -128,6 +128,10 @@ def test_what_starts_in_a_long_pass_without_events_does_not_wait_for_its_end(
     assert look() == [50, 51]
     assert proc.oom_score_adj(50) == 300
     assert look() == []
+    proc.end(50)
+    look()
+    proc.process(Process(Identity(50, 2), b"a"))
+    assert look() == [50], "another process with that pid"
     assert work.worker.queue.sweep.is_running
     run(work)
     proc.process(Process(Identity(52, 1), b"a"))

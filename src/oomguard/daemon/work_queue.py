@@ -85,8 +85,8 @@ class Sweep:
 
         Those may have run a program since. A pass over many takes long, and comes to the latest last.
         """
-        again, self._newest = self._newest, set(pids) - self._seen
-        self._seen |= self._newest
+        listed = set(pids)
+        again, self._newest, self._seen = self._newest, listed - self._seen, listed
         return self._newest | again
 
     def chase(self, list_pids: Callable[[], list[int]]) -> bool:
