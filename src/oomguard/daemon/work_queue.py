@@ -74,7 +74,7 @@ class Sweep:
         self.patient_until = 0.0
         self._chases, self._young = 0, self._listed if chases_ended else set()
         self._newest = self._listed - self._seen if self._seen else set()
-        self._seen = set(pids)
+        self._seen = self._listed
 
     def cause_of(self, pid: int) -> "Cause":
         """Return the cause of a change by this pass: a process that the last pass did not see is new."""
@@ -104,7 +104,7 @@ class Sweep:
         self.found_inherited = False
         self._chases += 1
         self._young = listed - self._listed
-        self._listed |= self._young
+        self._listed = self._listed | self._young  # `_seen` may be the same set
         self.pids[:] = sorted(self._young)
         return bool(self._young)
 
