@@ -423,8 +423,17 @@ def test_a_journal_that_only_others_can_read_is_an_error(
     kept.parent.mkdir(parents=True)
     kept.symlink_to("nowhere")  # root can read any file that is there
     monkeypatch.setattr("oomguard.diagnose.journalctl._FOLDERS", (str(tmp_path / "kept"),))
-    why = f"oomguard: {kept} cannot be read, so entries are missing\n  run this as root"
+    machine = tmp_path / "machine-id"
+    monkeypatch.setattr("oomguard.diagnose.journalctl._MACHINE_ID", str(machine))
     journalctl()
+    for other in ("another", None):  # of the template of a virtual machine, or none
+        if other:
+            machine.write_text(f"{other}\n")
+        else:
+            machine.unlink()
+        assert log("--event", "all")[0] == 0
+    machine.write_text("id\n")
+    why = f"oomguard: {kept} cannot be read, so entries are missing\n  run this as root"
     code, out, err = log("--event", "all")
     assert (code, err.startswith(why)) == (1, True)
     assert "vm.swappiness" in out

@@ -587,6 +587,8 @@ def test_a_journal_that_only_others_can_read_is_not_one_without_kills(
     (journal / "kernel").write_text("")
     (journal / "system.journal").symlink_to("nowhere")  # root can read any file that is there
     monkeypatch.setattr("oomguard.diagnose.journalctl._FOLDERS", (str(journal.parent),))
+    (journal / "machine-id").write_text(f"{journal.name}\n")
+    monkeypatch.setattr("oomguard.diagnose.journalctl._MACHINE_ID", str(journal / "machine-id"))
     code, out, err = postmortem()
     assert (code, out) == (1, "")
     assert "system.journal cannot be read" in err

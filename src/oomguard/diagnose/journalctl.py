@@ -13,6 +13,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
 from oomguard.oom.other_killer import KUBELET_UNITS, UNITS
 
+_MACHINE_ID = "/etc/machine-id"
 _FOLDERS = ("/var/log/journal", "/run/log/journal")
 
 OURS = ("SYSLOG_IDENTIFIER=oomguard", "_UID=0")
@@ -39,8 +40,13 @@ def has_journal() -> bool:
 
 def unreadable() -> OomguardError | None:
     """Return an error if the system's journal cannot be read: journalctl then reads only the user's own."""
+    try:
+        with open(_MACHINE_ID, encoding="ascii") as file:
+            machine = file.read().strip()  # not the template that this one is a copy of
+    except OSError:
+        return None
     for folder in _FOLDERS:
-        for path in (*glob(f"{folder}/*"), *glob(f"{folder}/*/system*.journal")):
+        for path in (*glob(f"{folder}/{machine}"), *glob(f"{folder}/{machine}/system*.journal")):
             if not os.access(path, os.R_OK):
                 return OomguardError(
                     f"{printable(path)} cannot be read, so entries are missing",
