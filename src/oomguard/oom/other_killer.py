@@ -94,30 +94,23 @@ def _named(by: str, kind: str, why: str = "") -> Callable[[re.Match[str], str], 
     return read
 
 
-def _process(by: str) -> Callable[[re.Match[str], str], OtherKill]:
+def _process(by: str, why: str = "low memory") -> Callable[[re.Match[str], str], OtherKill]:
+    """Return what reads that program's kill of a process; without a reason, its evidence of one."""
+
     def read(found: re.Match[str], said: str) -> OtherKill:
         kill = _killed(found)
-        return OtherKill(by, f"{kill.comm}[{kill.pid}]", "low memory", said, kill)
+        victim = NAMELESS if kill is None else f"{kill.comm}[{kill.pid}]"
+        return OtherKill(by, victim, why, said, kill, is_evidence=not why)
 
     return read
 
 
-def _killed(found: re.Match[str]) -> Kill:
-    """Return the process of a line whose form has changed since: its groups are `pid` or `old_pid`."""
+def _killed(found: re.Match[str]) -> Kill | None:
+    """Return the process that a line names, None if it names none; `old_pid` is that of an earlier form."""
     known = found.groupdict()
-    pid, comm = known["pid"] or known["old_pid"], known["comm"] or known.get("old_comm") or ""
-    return Kill(int(pid), comm, uid=None if known.get("uid") is None else int(known["uid"]))
-
-
-def _nohang(_: re.Match[str], said: str) -> OtherKill:
-    return OtherKill("nohang", NAMELESS, "low memory", said)
-
-
-def _system_oom(found: re.Match[str], said: str) -> OtherKill:
-    if found["pid"] is None:
-        return OtherKill("the kubelet", NAMELESS, "", said, is_evidence=True)
-    kill = Kill(int(found["pid"]), found["comm"])
-    return OtherKill("the kubelet", f"{kill.comm}[{kill.pid}]", "", said, kill, is_evidence=True)
+    pid, comm = known.get("pid") or known.get("old_pid"), known.get("comm") or known.get("old_comm") or ""
+    uid = known.get("uid")
+    return None if pid is None else Kill(int(pid), comm, uid=None if uid is None else int(uid))
 
 
 def _talos(found: re.Match[str], said: str) -> OtherKill:
@@ -125,6 +118,7 @@ def _talos(found: re.Match[str], said: str) -> OtherKill:
 
 
 NAMELESS = "a process"
+_NOHANG = "nohang"
 _NUMBER = r"\d{1,3}(?:\.\d{1,2})?"
 _USED = re.compile(r"\b(memory used|swap used) \((\d{1,20})(?:%|\) / total \((\d{1,20}))\)")
 """Bytes of a total, or percent, in what systemd-oomd says."""
@@ -208,7 +202,7 @@ _KILLERS = (
         ("nohang", "nohang-desktop"),
         ("ending SIG", "Send SIG"),
         re.compile(r"Send(?:ing)? SIG(?:TERM|KILL) to the victim"),
-        _nohang,
+        _process(_NOHANG),
     ),
     _Killer(
         ("lowmemorykiller", "lmkd"),
@@ -233,7 +227,7 @@ _KILLERS = (
             r".{0,300}?System OOM encountered"
             r"(?:, victim process: (?P<comm>.{0,60}?), pid: (?P<pid>\d{1,10}))?"
         ),
-        _system_oom,
+        _process("the kubelet", why=""),
         "SystemOOM",
     ),
     _Killer(
@@ -280,7 +274,7 @@ class OtherKillers:
         if (told := _told(line)) is not None:
             killer, message, match, said = told
             other = killer.read(match, said)
-            candidate = self._candidates.pop(message.host, None) if killer.read is _nohang else None
+            candidate = self._candidates.pop(message.host, None) if other.by == _NOHANG else None
             if candidate is not None:
                 victim = f"{candidate.comm}[{candidate.pid}]"
                 other = other._replace(victim=victim, kill=candidate)
@@ -298,8 +292,8 @@ class OtherKillers:
         if message is None or program not in (None, "nohang", "nohang-desktop"):
             message = Line(line)  # nohang's own log has neither a time nor a name in this line
         found = _CANDIDATE.match(message.text.strip())
-        if found is not None:
-            _keep(self._candidates, message.host, _killed(found))
+        if found is not None and (kill := _killed(found)) is not None:
+            _keep(self._candidates, message.host, kill)
 
 
 def _keep(by_host: dict[str, _T], host: str, value: _T) -> None:
