@@ -197,13 +197,9 @@ def _constraint(report: Report) -> Constraint | None:
     for beginning, constraint in _MESSAGES.items():
         if message.startswith(beginning):
             return constraint
-    if (
-        report.memory.cgroup
-        or "mem_cgroup" in "".join(report.stack)
-        or (
-            ending.startswith("Out of memory and no killable") and not report.is_sysrq
-        )  # the host would panic
-    ):
+    # With nothing to kill on the whole host, the kernel would panic.
+    found_nothing = ending.startswith("Out of memory and no killable") and not report.is_sysrq
+    if report.memory.cgroup or "mem_cgroup" in "".join(report.stack) or found_nothing:
         return "memcg"
     if report.context is None and report.invoker is not None and _is_limited(report, report.invoker):
         return "memory-policy" if report.invoker.nodes else "cpuset"
