@@ -76,11 +76,7 @@ def _why_with_free_memory(invoker: Invoker, memory: Memory, total: int, finding:
         yield "The memory must be contiguous, which can fail although much memory is free."
     usable = [zone for zone in memory.zones if _can_use(mask, zone.name)]
     unusable = [zone for zone in memory.zones if zone not in usable]
-    if (
-        usable
-        and unusable
-        and sum(zone.free_kib for zone in unusable) > sum(zone.free_kib for zone in usable)
-    ):
+    if usable and sum(zone.free_kib for zone in unusable) > sum(zone.free_kib for zone in usable):
         names = " and ".join(sorted({zone.name for zone in unusable}))
         yield f"Its gfp_mask excludes zone {names}, which has most of the free memory."
     low = [zone for zone in usable if zone.free_kib < zone.min_kib]
