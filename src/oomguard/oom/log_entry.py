@@ -61,11 +61,8 @@ def _journal_any(line: str) -> tuple[str | None, Line] | None:
     if entry is None or not isinstance(entry.get("MESSAGE"), str):
         return None
     found = _split_journal(entry | {"_TRANSPORT": "kernel"})
-    program = (
-        "systemd"
-        if entry.get("_PID") == "1"
-        else _string(entry.get("_SYSTEMD_UNIT")).removesuffix(".service")
-    )
+    unit = _string(entry.get("_SYSTEMD_UNIT"))
+    program = "systemd" if entry.get("_PID") == "1" else unit.removesuffix(".service")
     return None if found is None else (program, found)
 
 
