@@ -322,15 +322,15 @@ class OomLog:
 
     def _take_other(self, line: Line, other: OtherKill) -> None:
         """Report the kill by another program, or its words about the kernel's."""
-        assembler = self._hosts.get(line.host)
-        if other.is_kernels and (
-            (assembler is not None and assembler.explains(line, other))
-            if other.kill is None
-            else self._is_reported(other.kill.pid)
-        ):
-            return
         if not other.is_kernels:
             self._note_other(line, other)
+            return
+        if other.kill is not None:
+            is_reported = self._is_reported(other.kill.pid)
+        else:
+            assembler = self._hosts.get(line.host)
+            is_reported = assembler is not None and assembler.explains(line, other)
+        if is_reported:
             return
         self._evidence.append((line, other))  # the kernel's own report may follow
         if len(self._evidence) > _EVIDENCE_LIMIT:
