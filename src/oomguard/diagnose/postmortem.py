@@ -49,12 +49,8 @@ class Examiner:
             if only is None or number == only:
                 yield number, report
         if only is not None and not 1 <= only <= number:
-            raise OomguardError(
-                f"no report {only}",
-                hint=f"the log has {counted(number, 'report')}; the first is 1"
-                if number
-                else "the log has no report",
-            )
+            found = f"{counted(number, 'report')}; the first is 1" if number else "no report"
+            raise OomguardError(f"no report {only}", hint=f"the log has {found}")
 
     def examine(self, number: int, report: Report, origin: ValueOrigin | None = None) -> Told:
         """Return everything known about a report."""
