@@ -23,8 +23,7 @@ class Grown(NamedTuple):
 
 def condensed(samples: Sequence[Sample], rows: int) -> list[Sample]:
     """Return some samples: from equal parts of the time, those with the least memory left."""
-    parts = [part for part in _parts(samples, rows) if part]
-    return [min(part, key=_share_left) for part in parts]
+    return [min(part, key=_share_left) for part in _parts(samples, rows) if part]
 
 
 def of_host(samples: Sequence[Sample]) -> list[Sample]:
