@@ -395,6 +395,7 @@ def test_units_and_their_drop_ins_become_rules(tmp_path: Path) -> None:
     (etc / "batch.service").write_text("[Service]\nOOMScoreAdjust=700\n")
     (lib / "logind.service").write_text("[Service]\nOOMScoreAdjust=0\n")
     (lib / "wrong.service").write_text("[Service]\nOOMScoreAdjust=5000\n")
+    (lib / "octal.service").write_text("[Service]\nOOMScoreAdjust=010\n")  # 8 for systemd
     (lib / "masked.service").write_text("[Service]\nOOMScoreAdjust=5\n")
     (etc / "masked.service").symlink_to("/dev/null")
     (lib / "multi-user.target.wants" / "batch.service").symlink_to(lib / "batch.service")
@@ -404,6 +405,7 @@ def test_units_and_their_drop_ins_become_rules(tmp_path: Path) -> None:
     assert [rule.terms.scope for rule in policy(draft)[0].rules] == ["all", "main"]
     assert sorted(str(note.origin).rpartition("/")[2] for note in draft.notes) == [
         "logind.service:2",
+        "octal.service:2",
         "system.conf:2",
         "wrong.service:2",
     ]

@@ -97,10 +97,10 @@ def _setting(lines: Sequence[Said], notes: list[Note]) -> _Setting | None:
         place = Origin(file, number)
         if not value:
             found = _Setting(None, place)
-        elif re.fullmatch(r"[-+]?[0-9]{1,9}", value) and abs(int(value)) <= OOM_SCORE_ADJ_MAX:
+        elif re.fullmatch(r"[-+]?(0|[1-9][0-9]{0,8})", value) and abs(int(value)) <= OOM_SCORE_ADJ_MAX:
             found = _Setting(int(value), place)
         else:
-            why = "must be from -1000 to 1000; systemd ignores it, too"
+            why = "must be a decimal number from -1000 to 1000"
             notes.append(Note(f"{_KEY}={value[:SHOWN_LIMIT]}", why, place))
     return found
 
