@@ -531,7 +531,7 @@ def test_tuned_overrides_the_vendor_and_not_the_administrator(
 @pytest.mark.parametrize("tool", IMPORTERS)
 def test_files_that_cannot_be_read_are_errors(tool: str, tmp_path: Path) -> None:
     """One that is not there, and one that is no text."""
-    load = IMPORTERS[tool].from_files
+    load = IMPORTERS[tool]
     with pytest.raises(ForeignError, match=r"no such file"):
         load([str(tmp_path / "none")])
     binary = tmp_path / "x.service"
@@ -559,7 +559,7 @@ def test_what_cannot_be_read_of_several_files_is_left_out(tool: str, tmp_path: P
     (tmp_path / f"bytes-{name}").write_bytes(b"# \xff\n\xff = x\n" + text.encode())
     reads_folders = tool in ("ananicy", "systemd", "sysctl")
     paths = [str(tmp_path)] if reads_folders else sorted(map(str, tmp_path.iterdir()))
-    draft = IMPORTERS[tool].from_files(paths)
+    draft = IMPORTERS[tool](paths)
     assert len(draft.rules) + len(draft.settings) == 1
     assert sorted(str(note) for note in draft.notes if not note.what) == [
         f"{tmp_path}/binary-{name}: is not text",
