@@ -49,21 +49,18 @@ def _chart(title: str, at: Sequence[float], rows: Sequence[tuple[int, Sequence[i
     most = max((size for _, row in rows for size in row if size is not None), default=0) or 1
     begin, end = at[0], at[-1]
     times = [(one - begin) / ((end - begin) or 1) for one in at]
-    lines = [
-        Line(number, _path(times, [None if size is None else size / most for size in row]))
-        for number, row in rows
-    ]
+    lines = [Line(number, _path(times, row, most)) for number, row in rows]
     day = "" if end - begin < 86400 / 2 else "%m-%d "
     clocks = [datetime.fromtimestamp(one).astimezone().strftime(f"{day}%H:%M:%S") for one in (begin, end)]
     return Chart(title, lines, kib(most), kib(most // 2), *clocks)
 
 
-def _path(times: Sequence[float], shares: Sequence[float | None]) -> str:
+def _path(times: Sequence[float], sizes: Sequence[int | None], most: int) -> str:
     """Return a path through the points there are, broken where one is missing."""
     parts, is_on = [], False
-    for time, share in zip(times, shares, strict=True):
-        if share is not None:
-            point = f"{time * _WIDTH:.1f} {_HEIGHT - share * (_HEIGHT - 2):.1f}"
+    for time, size in zip(times, sizes, strict=True):
+        if size is not None:
+            point = f"{time * _WIDTH:.1f} {_HEIGHT - size / most * (_HEIGHT - 2):.1f}"
             parts.append(f"L{point}" if is_on else f"M{point}L{point}")
-        is_on = share is not None
+        is_on = size is not None
     return "".join(parts)
