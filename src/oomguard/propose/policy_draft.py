@@ -217,10 +217,5 @@ def _conditions(rule: DraftRule) -> dict[str, Any]:
 
 
 def _place(place: Origin | None) -> dict[str, Any]:
-    if place is None:
-        return {"file": None, "line": None, "last_line": None}
-    return {
-        "file": place.file or None,
-        "line": place.line or None,
-        "last_line": max(place.line, place.last_line) or None,
-    }
+    file, line, last_line = place or Origin("")
+    return {"file": file or None, "line": line or None, "last_line": max(line, last_line) or None}
