@@ -73,20 +73,17 @@ class Messages:
 
     def __init__(self) -> None:
         self.cost = 0
-        self.indent = ""
         self._runs: dict[str, tuple[str, bool]] = {}
         self._shapes: set[str] = set()
-        self._searched = 0
-        self._marked = -_BARE_LIMIT
-        self._last: tuple[int, str] | None = None
-        """The end and the host of the last line, if it has the kernel's time."""
+        self.begin_piece()
 
     def begin_piece(self) -> None:
         """Forget places in the text: it is another one."""
         self.indent = ""
         self._searched = 0
         self._marked = -_BARE_LIMIT
-        self._last = None
+        self._last: tuple[int, str] | None = None
+        """The end and the host of the last line, if it has the kernel's time."""
 
     def take(self, text: str, start: int, end: int, least: int) -> tuple[Line | Why, int]:
         """Return the message that includes the line from `start` to `end`, and where the next one begins.
