@@ -189,6 +189,18 @@ def test_a_folder_that_cannot_be_listed_is_no_folder_without_cases(oomguard_test
         Path("tests/cases.yaml").write_text(Path("cases.yaml").read_text())
 
 
+def test_a_rule_that_could_not_be_tried_is_not_one_that_does_not_match(oomguard_test: Test) -> None:
+    """As `explain` has it."""
+    Path("slow.yaml").write_text(
+        "policy: {rules: [{cmdline: '(a+)+$', oom_score_adj: 5}]}\n"
+        f"cases: [{{case: slow, processes: [{{name: a, cmdline: {'a' * 60}!, expect: 5}}]}}]\n"
+    )
+    run = oomguard_test("slow.yaml")
+    assert run.code == 1
+    assert "a `cmdline` pattern takes too long on it" in run.out
+    assert "no rule matches it" not in run.out
+
+
 def test_the_policy_can_come_from_standard_input(oomguard_test: Test) -> None:
     """It is read once, for all case files and hosts; it cannot be a case file, too."""
     case = "{case: a, host: {memory: %dGiB}, processes: [{name: x, expect: 301}]}"

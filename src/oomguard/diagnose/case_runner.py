@@ -53,11 +53,14 @@ def _processes(case: Case) -> Iterator[Compared]:
     """
     proc, ledger = ImaginedProc(case.sysctls, case.meminfo), Ledger()
     reconciler = Reconciler(case.policy, ledger, proc, itself=_NOBODY)
+    unread = reconciler.managed.unreadable
     for actor in case.actors:
+        unread.clear()
         decision = _start(actor, proc, reconciler)
+        without = next(iter(unread.values()), "no rule matches it")
         if actor.expected is not None:
             process = proc.process(actor.process.identity.pid)
-            yield _compared(process, decision, actor.expected, case.policy)
+            yield _compared(process, decision, actor.expected, case.policy, without)
 
 
 def _start(actor: Actor, proc: ImaginedProc, reconciler: Reconciler) -> Decision | None:
@@ -78,11 +81,14 @@ def _start(actor: Actor, proc: ImaginedProc, reconciler: Reconciler) -> Decision
     return decision
 
 
-def _compared(process: Process, decision: Decision | None, expected: Expected, policy: Policy) -> Compared:
+def _compared(
+    process: Process, decision: Decision | None, expected: Expected, policy: Policy, without: str
+) -> Compared:
+    """Return what was found and why. `without` is why there is no rule."""
     rule = None if decision is None else decision.rule
     obstacle = None if decision is None else decision.obstacle
     refusal = "" if obstacle is None else obstacle.reason
-    by = "no rule matches it" if rule is None else _shown(rule)
+    by = without if rule is None else _shown(rule)
     if refusal:
         by += f": refused: {refusal}"
     if expected.rule is not None and not _is_meant(expected.rule, rule):
