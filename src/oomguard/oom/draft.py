@@ -113,34 +113,34 @@ class Draft:
 
     def _learn_page_size(self) -> None:
         """Compute it from a victim in the table: a cgroup's report does not show it."""
-        if not self.tasks or not self.kills or self.needed_memory.page_kib is not None:
+        if not self.tasks or not self.kills or self.need_memory().page_kib is not None:
             return
         rows = ((self.kills[row.pid], row) for row in self.tasks if row.pid in self.kills)
         for kill, row in rows:
             page_kib, rest = divmod(kill.total_vm_kib or 0, row.total_vm or 1)
             if page_kib not in _PAGES_KIB or rest:
                 continue
-            self.needed_memory.page_kib = page_kib
+            self.need_memory().page_kib = page_kib
             if page_kib > 4 and "pgtables_bytes" in self.fields.get("columns", ()):  # type: ignore[operator]
                 self.tasks = [one._replace(page_tables=one.page_tables * 4 // page_kib) for one in self.tasks]
 
-    @property
-    def needed_memory(self) -> "MemoryDraft":
-        """What the report says about memory, to add to it."""
+    def need_memory(self) -> "MemoryDraft":
+        """Return what the report says about memory, to add to it; from then on it says something."""
         if self.memory is None:
             self.memory = MemoryDraft()
         return self.memory
 
     def finished(self) -> Report:
         """Return the report, or of one that may have lines of another only what is certain."""
-        has_header, is_mixed = "invoker" in self.fields, self.is_mixed or self._is_of_two
-        if is_mixed and (has_header or self.has_details):
-            self.memory, self.tasks, self.stack = None, [], []
-            self.fields = {name: self.fields[name] for name in _CERTAIN if name in self.fields}
-            if self.context is not None:
-                self.take_context(self.context)
-        elif is_mixed := not is_mixed and has_header and self.has_other_asker and bool(self.kills):
-            self.fields["invoker"] = None
+        has_header = "invoker" in self.fields
+        if self.is_mixed or self._is_of_two:
+            is_mixed = has_header or self.has_details
+            if is_mixed:
+                self._forget_details()
+        else:
+            is_mixed = has_header and self.has_other_asker and bool(self.kills)
+            if is_mixed:
+                self.fields["invoker"] = None
         self._learn_page_size()
         return Report(
             **self.fields,  # type: ignore[arg-type] # the keys are the fields
@@ -155,6 +155,12 @@ class Draft:
             kills=tuple(self.kills.values()),
             stack=tuple(self.stack),
         )
+
+    def _forget_details(self) -> None:
+        self.memory, self.tasks, self.stack = None, [], []
+        self.fields = {name: self.fields[name] for name in _CERTAIN if name in self.fields}
+        if self.context is not None:
+            self.take_context(self.context)
 
     @property
     def _is_of_two(self) -> bool:

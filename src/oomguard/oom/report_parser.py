@@ -306,10 +306,10 @@ class Assembler:
         elif draft.ended:
             return
         elif text.startswith(("Mem-Info:", "Mem-info:")):
-            draft.needed_memory.is_open = True
+            draft.need_memory().is_open = True
         elif (amount := _AMOUNT.match(text)) is not None:
             limit = int(amount[3])
-            amounts = draft.needed_memory.cgroup
+            amounts = draft.need_memory().cgroup
             amounts[amount[1]] = Amount(int(amount[2]), None if limit >= _UNLIMITED_KIB else limit)
         elif (held := _HELD.search(text, 0, CPU_LENGTH)) is not None and draft.memory is not None:
             kib = int(held[2]) // 1024 if held[1] else int(held[3])  # a cgroup of version 1 has a line each
