@@ -33,7 +33,8 @@ def main() -> int:
     except BrokenPipeError:
         return 141  # the reader of the output went away, as `head` does
     except OSError as error:
-        _complain(f"oomguard: {error}")
+        file = "" if error.filename is None else f": {error.filename!r}"
+        _complain(f"oomguard: {error.strerror or error}{file}")
         return 1
     finally:
         streams.abandon()

@@ -202,9 +202,10 @@ def test_a_client_that_says_nothing_holds_up_no_scrape(lonely: Exporter) -> None
         assert silent.recv(1) == b""
 
 
-def test_it_stops_when_it_is_told(lonely: Exporter) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_when_it_is_told(lonely: Exporter, number: signal.Signals) -> None:
     """With exit code 0."""
-    lonely.process.terminate()
+    lonely.process.send_signal(number)
     assert lonely.process.wait(15) == 0
 
 

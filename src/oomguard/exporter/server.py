@@ -135,7 +135,8 @@ def serve(registry: CollectorRegistry, home: Callable[[], Page], address: Addres
             hint="use --listen ADDRESS:PORT with an address of this host and a free port",
         ) from error
     with server:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit())
         bound = Address(address.host, server.server_port)
         complain(f"oomguard: metrics are at http://{bound}{PATH}")
         SystemdNotifier().notify(f"READY=1\nSTATUS=http://{bound}{PATH}")
