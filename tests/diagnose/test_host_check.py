@@ -141,6 +141,8 @@ def test_a_unit_with_another_value_is_named(check: Check, root: Path, proc: Fake
     assert check(rule) == {}
     put(root, "usr/lib/systemd/system/db@.service", "[Service]\nOOMScoreAdjust=-800\n")
     assert check(rule) == {}
+    put(root, "etc/systemd/system/db@.service.d/x.conf", "[Service]\nOOMScoreAdjust=-0x320\n")
+    assert check(rule) == {}, "systemd reads hexadecimal numbers, and octal ones"
     file = put(root, "etc/systemd/system/db@.service.d/x.conf", "[Service]\n# x\nOOMScoreAdjust=-500\n")
     found = check(rule)["unit-value"]
     assert f"db@7.service has OOMScoreAdjust=-500 ({file}:3), the rule wants -800" in found.message

@@ -385,14 +385,17 @@ def _at_rule(policy: Policy, rule: Rule, code: str, message: str, hint: str) -> 
 
 
 def _is_number(text: str, wanted: int) -> bool:
-    try:
-        return int(text.split()[0]) == wanted
-    except (ValueError, IndexError):
-        return False
+    return _read(text) == wanted
 
 
 def _number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        return 0
+    return _read(text) or 0
+
+
+def _read(text: str) -> int | None:
+    """Return a number as systemd and the kernel read it: 0x10 is 16, and 010 is 8; None if it is none."""
+    word = next(iter(text.split()), "")
+    for base in (0, 8):  # with base 0, Python refuses 010
+        with suppress(ValueError):
+            return int(word, base)
+    return None
