@@ -229,6 +229,9 @@ def test_without_a_policy_file_it_is_the_kernels_order_alone(
     code, _, err = rank("--policy", str(tmp_path / "missing.yaml"), given=False)
     assert code == 78
     assert "missing.yaml" in err
+    (tmp_path / "nowhere.d").symlink_to("nowhere.d")
+    code, _, err = rank(given=False)
+    assert (code, "nowhere.d" in err) == (78, True), "what cannot be read may be a policy"
 
 
 def test_it_names_the_policy_of_the_daemon_if_there_is_no_other(

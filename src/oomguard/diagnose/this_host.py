@@ -104,14 +104,18 @@ def hint_at(used: str) -> str:
 
 
 def has_policy(path: str) -> bool:
-    """Return whether there is a policy: a file in any of its layers."""
+    """Return whether there is a policy: a file in any of its layers, or one that cannot be read."""
     for layer in layers(path):
-        with suppress(OSError):
+        try:
             if not layer.is_folder:
                 os.stat(layer.path)
                 return True
             if any(map(is_drop_in, os.listdir(layer.path))):
                 return True
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:
+            return True
     return False
 
 
