@@ -65,6 +65,15 @@ def _at(entry: Record) -> float:
     return (int(entry["__MONOTONIC_TIMESTAMP"]) - late) / 1e6
 
 
+def test_a_leak_that_fills_a_cgroup_in_a_minute_is_warned_of(installed: Service) -> None:
+    """Although nothing stalls. Of this cgroup there is no other warning in the next ten minutes."""
+    installed.apply_policy(POLICY)
+    row = leak(installed, 2, "MemoryMax=150M", "MemorySwapMax=0")
+    assert row["warned"], row
+    assert row["right"], row
+    assert "in /scenario.slice/vm-leak.service: " in str(row["said"])
+
+
 @pytest.mark.parametrize("rate", [25, 100, 5])
 @pytest.mark.parametrize("where", ["host", "swap", "cgroup"])
 def test_a_warning_about_a_leak_names_its_victim(installed: Service, where: str, rate: int) -> None:
