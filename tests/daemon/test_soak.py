@@ -240,8 +240,9 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(tmp_path: Path, soak: Soa
             program.end()
     assert {taken.pid for taken in samples} == {last.pid}
     assert last.resident_kib <= samples[0].resident_kib * GROWTH
-    besides = [taken.descriptors - taken.watches for taken in (*samples, last)]
-    assert besides[-1] <= min(besides) + SPARE_DESCRIPTORS, besides
+    # At rest, as the status, which has the watches, is up to a second older than the descriptors.
+    first, besides = (taken.descriptors - taken.watches for taken in (samples[0], last))
+    assert besides <= first + SPARE_DESCRIPTORS
     assert last.watches <= RESIDENTS, "dead processes are still watched"
 
 
