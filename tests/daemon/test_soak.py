@@ -240,7 +240,7 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(tmp_path: Path, soak: Soa
             program.end()
     assert {taken.pid for taken in samples} == {last.pid}
     assert last.resident_kib <= samples[0].resident_kib * GROWTH
-    # At rest, as the status, which has the watches, is up to a second older than the descriptors.
+    # Only of samples taken at rest: the number of watches may be a second older than that of descriptors.
     first, besides = (taken.descriptors - taken.watches for taken in (samples[0], last))
     assert besides <= first + SPARE_DESCRIPTORS
     assert last.watches <= RESIDENTS, "dead processes are still watched"

@@ -136,7 +136,7 @@ def test_what_starts_in_a_long_pass_without_events_does_not_wait_for_its_end(
     run(work)
     proc.process(Process(Identity(52, 1), b"a"))
     work.worker.begin_pass("resync")
-    assert look() == [52], "a pass comes to it last"
+    assert look() == [52], "the pass would check it last"
 
 
 def test_passes_without_events_take_little_of_a_cpu(

@@ -81,9 +81,9 @@ class Sweep:
         return "exec" if self.cause == "resync" and pid not in self._listed_before else self.cause
 
     def newcomers(self, pids: list[int]) -> set[int]:
-        """Return those of all pids that started since this was last called, and what it returned then.
+        """Return the processes that started since the last call or pass, and what that call returned as new.
 
-        Those may have run a program since. A pass over many takes long, and comes to the latest last.
+        So each is returned twice: it may run a program after it was first seen.
         """
         listed = set(pids)
         again, self._newest, self._seen = self._newest, listed - self._seen, listed

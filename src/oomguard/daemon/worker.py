@@ -23,7 +23,7 @@ POLL_SECONDS = 1.0
 """Interval of looks for new processes while no events report them."""
 
 _POLL_SHARE = 0.05
-"""Passes take that much of a CPU meanwhile: with few processes, each of these looks is one."""
+"""How much of a CPU passes may take meanwhile. With few processes, each look is a pass."""
 
 SLICE_SECONDS = 0.0005
 """Time for one slice of work before signals and events are handled again: a program that starts during a
@@ -140,7 +140,7 @@ class Worker:
         self._loop.set("poll", None if self.events.flow else time.monotonic() + POLL_SECONDS)
 
     def _poll(self, now: float) -> None:
-        """Check what has started, as in a pass, when the next one is not due."""
+        """Check the processes that have started, without waiting for the next pass."""
         self.queue.check_newcomers(self._procfs.pids())
         self._loop.set("poll", now + POLL_SECONDS)
 
