@@ -36,7 +36,7 @@ def test_every_report_is_read_in_every_dress(dress: str) -> None:
             assert [one.memory for one in found] == [one.memory for one in expected], name
             assert [one.oom_memcg for one in found] == [one.oom_memcg for one in expected], name
             assert [one.invoker for one in found] == [one.invoker for one in expected], name
-        assert log.unread_count == 0, name
+        assert log.unread.count == 0, name
 
 
 @pytest.mark.parametrize("dress", DRESSES)
@@ -58,7 +58,7 @@ def test_newest_line_may_come_first(dress: str) -> None:
         (expected, _), (found, log) = read(text), read(backward)
         for key in ("kills", "tasks", "choice", "context", "group", "invoker"):
             assert [getattr(one, key) for one in found] == [getattr(one, key) for one in expected], name
-        assert log.unread_count == 0
+        assert log.unread.count == 0
 
 
 def test_log_with_the_kernels_own_times_is_never_reversed() -> None:
@@ -102,7 +102,7 @@ def test_event_in_nested_json_is_read() -> None:
     kill = "Memory cgroup out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:9kB"
     event = {"verb": "ADDED", "event": {"reason": "OOMKilling", "message": kill, "source": {"host": "a"}}}
     reports, log = read(json.dumps(event, indent=2) + "\n")
-    assert ([one.pid for report in reports for one in report.kills], log.unread_count) == ([7], 0)
+    assert ([one.pid for report in reports for one in report.kills], log.unread.count) == ([7], 0)
 
 
 @pytest.mark.parametrize("before", ["changed: [db1] => ", "fatal: [db1]: FAILED! => ", "", "  (item=a) => "])
@@ -115,7 +115,7 @@ def test_lines_of_a_task_are_read_if_its_output_is_not(before: str, stdout: str 
     task: dict[str, object] = {"stdout": ways.get(stdout or "", stdout), "stdout_lines": lines}
     reports, log = read(f"{before}{json.dumps(task)}\n")
     assert [(len(one.kills), len(one.tasks)) for one in reports] == [(1, 4)]
-    assert log.unread_count == 0
+    assert log.unread.count == 0
 
 
 @pytest.mark.parametrize("ending", ["\\par", " \\\\", ";"])
@@ -124,7 +124,7 @@ def test_what_stands_behind_each_line_is_no_part_of_it(ending: str) -> None:
     lines = REPORTS["6.12.1"]
     (expected,), _ = read("\n".join(lines))
     (report,), log = read("".join(f"{line}{ending}\n" for line in lines))
-    assert (report.tasks, report.kills, log.unread_count) == (expected.tasks, expected.kills, 0)
+    assert (report.tasks, report.kills, log.unread.count) == (expected.tasks, expected.kills, 0)
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -159,7 +159,7 @@ def test_event_of_kubernetes_in_yaml_is_read() -> None:
     assert [kill[:5] for report in reports for kill in report.kills] == [
         (3504804, "kubectl", "Memory cgroup out of memory", 0, 999)
     ]
-    assert log.unread_count == 0
+    assert log.unread.count == 0
 
 
 @pytest.mark.parametrize("dress", [dress for dress in DRESSES if dress not in WRAPPED])
@@ -169,7 +169,7 @@ def test_a_line_of_a_report_alone_says_what_it_has(dress: str) -> None:
     reports, log = read(dressed(dress, lines[-1:]))
     kills = [(kill.pid, kill.comm) for report in reports for kill in report.kills]
     victim = (formats.VICTIM.pid, formats.VICTIM.comm)
-    assert kills == [victim] or (not kills and log.unread_count == 1)
+    assert kills == [victim] or (not kills and log.unread.count == 1)
 
 
 def _without_spaces(report: Report) -> Report:
@@ -235,7 +235,7 @@ def test_kill_within_another_message_is_none(line: str) -> None:
     for around in ("", neighbor):
         reports, log = read(f"{around}{line.format(kill)}\n{around}")
         assert reports == []
-        assert log.unread_count == 1
+        assert log.unread.count == 1
 
 
 def test_records_of_the_device_may_be_in_a_string() -> None:
@@ -245,7 +245,7 @@ def test_records_of_the_device_may_be_in_a_string() -> None:
     for text in (json.dumps({"log": records}), f'payload: "3,2,6,-;{kill}"', repr(records.encode())):
         reports, log = read(f"{text}\n")
         assert [kill.pid for report in reports for kill in report.kills] == [7]
-        assert log.unread_count == 0
+        assert log.unread.count == 0
 
 
 def test_messages_of_a_line_of_json_keep_their_time() -> None:
@@ -260,7 +260,7 @@ def test_line_that_a_mail_broke_is_not_joined_elsewhere() -> None:
     """A user may end a message with the character of a soft break; the kill behind it is listed."""
     kill = "[    3.000000] Out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:9kB"
     reports, log = read(f"[    2.000000] overlayfs: '=3D/a=\n{kill}\n")
-    assert (reports, log.unread_count) == ([], 1)
+    assert (reports, log.unread.count) == ([], 1)
 
 
 @pytest.mark.parametrize("mark", [">", "…"])
@@ -271,4 +271,4 @@ def test_line_that_a_pager_cut_is_read_as_far_as_it_goes(mark: str) -> None:
         cut = [line if len(line) <= width else f"{line[: width - 1]}{mark}" for line in lines]
         reports, log = read("\n".join(cut))
         kills = [kill.pid for report in reports for kill in report.kills]
-        assert (kills, log.unread_count) == ([formats.VICTIM.pid], 0), width
+        assert (kills, log.unread.count) == ([formats.VICTIM.pid], 0), width

@@ -404,7 +404,7 @@ def test_choices_that_interleave_are_not_joined_with_the_other_kill(order: tuple
     assert found <= {("/x", 7), ("/y", 8), ("", 7), ("", 8)}
     assert sorted(kill.pid for one in reports for kill in one.kills) == [7, 8]
     assert {one.oom_memcg: one.chosen.pid for one in reports if one.chosen is not None} == {"/x": 7, "/y": 8}
-    assert log.unread_count == 0
+    assert log.unread.count == 0
 
 
 def test_kill_that_a_group_has_twice_is_one_without_the_line_between() -> None:

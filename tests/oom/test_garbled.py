@@ -63,11 +63,11 @@ def test_garbled_line_is_listed_and_no_report(line: str) -> None:
     """Wherever it stands, and whatever is known of the process with the pid that it seems to have."""
     log = OomLog()
     assert list(log.read([f"x\n{line}\n"])) == []
-    assert [(one.number, one.why.partition(" ")[0]) for one in log.unread] == [(2, "unknown")]
+    assert [(one.number, one.why.partition(" ")[0]) for one in log.unread.lines] == [(2, "unknown")]
     log = OomLog()
     (report,) = log.read([f"{line}\nusb 1-1: new device\nOut of memory: Killed process 12 (a) {FIGURES}\n"])
     assert [kill.pid for kill in report.kills] == [12]
-    assert [one.number for one in log.unread] == [1]
+    assert [one.number for one in log.unread.lines] == [1]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_other_words_about_killing_are_not_listed(line: str) -> None:
     """Programs have their own."""
     log = OomLog()
     assert list(log.read([f"{line}\n"])) == []
-    assert log.unread == ()
+    assert log.unread.lines == ()
 
 
 OTHER = f"Killed process 1204 (mysqld) {FIGURES}"
@@ -120,7 +120,7 @@ def test_kill_that_lost_the_break_before_it_is_never_lost(lines: str) -> None:
     reports = list(log.read([f"{lines}\n"]))
     killed = {kill.pid for report in reports for kill in report.kills}
     assert killed - {1204} == {12}
-    assert log.unread_count == (1204 not in killed)
+    assert log.unread.count == (1204 not in killed)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_garbled_kill_is_listed_beside_what_was_chosen(exact: str, garbled: str)
     log = OomLog()
     (report,) = log.read(["\n".join(lines)])
     assert (report.kills, report.chosen and report.chosen.pid) == ((), formats.VICTIM.pid)
-    assert [one.number for one in log.unread] == [len(lines)]
+    assert [one.number for one in log.unread.lines] == [len(lines)]
 
 
 def test_garbled_rows_are_missed() -> None:
@@ -156,7 +156,7 @@ def test_memory_of_a_victim_that_no_report_has_is_listed() -> None:
     log = OomLog()
     reports = [*log.read(["\n".join([reaped.format(6), *kills, *map(reaped.format, (7, 8, 9))])])]
     assert [kill.pid for report in reports for kill in report.kills] == [7, 8]
-    assert [(one.number, one.pid, one.why) for one in log.unread] == [
+    assert [(one.number, one.pid, one.why) for one in log.unread.lines] == [
         (1, 6, "no kill before"),
         (6, 9, "no kill before"),
     ]
@@ -179,7 +179,7 @@ def test_beginning_of_a_report_in_an_unknown_form_is_never_lost(line: str) -> No
     """Not even in a program's line, unless the log has reports: programs repeat what the kernel printed."""
     log = OomLog()
     assert list(log.read([f"{line}\n"])) == []
-    assert log.unread_count == 1
+    assert log.unread.count == 1
 
 
 def test_programs_may_repeat_the_beginning_of_a_report() -> None:
@@ -187,7 +187,7 @@ def test_programs_may_repeat_the_beginning_of_a_report() -> None:
     log = OomLog()
     lines = [*formats.host_report(formats.KERNELS[-1]), f"Oct 12 19:00:20 db1 app[7]: {HEADER}"]
     assert len(list(log.read(["\n".join(lines)]))) == 1
-    assert log.unread_count == 0
+    assert log.unread.count == 0
 
 
 @pytest.mark.parametrize(
@@ -208,14 +208,14 @@ def test_lines_that_lost_the_break_between_them_are_listed(before: str) -> None:
     for line in (f"oom-kill:constraint=CONSTRAINT_NONE,{CONTEXT.format(7)}", f"Killed process 7 ({FIGURES}"):
         log = OomLog()
         (report,) = log.read(["\n".join([HEADER, "Mem-Info:", heading, f"{before}{line}", KILL])])
-        assert ([kill.pid for kill in report.kills], log.unread_count) == ([12], 1), line
+        assert ([kill.pid for kill in report.kills], log.unread.count) == ([12], 1), line
 
 
 def test_garbled_line_is_listed_far_behind_the_beginning() -> None:
     """As far as anybody copies a log."""
     log = OomLog()
     assert list(log.read(["x\n" * 400_000 + "0ut 0f mem0ry: Ki1led pr0cess 1204 (mysqld)\n"])) == []
-    assert [one.number for one in log.unread] == [400_001]
+    assert [one.number for one in log.unread.lines] == [400_001]
 
 
 def test_garbled_line_of_a_program_is_listed_beside_reports() -> None:
@@ -223,7 +223,7 @@ def test_garbled_line_of_a_program_is_listed_beside_reports() -> None:
     log = OomLog()
     line = "Oct 12 19:00:20 db1 app[7]: Out of memory: KiIled pr0cess 12O4 (mysqld)"
     assert len(list(log.read([f"{KILL}\n{line}\n"]))) == 1
-    assert [one.number for one in log.unread] == [2]
+    assert [one.number for one in log.unread.lines] == [2]
 
 
 def test_garbled_lines_in_many_are_those_that_are_alone() -> None:

@@ -158,7 +158,7 @@ def test_further_lines_of_a_message_are_no_reports(prefix: str, between: tuple[s
     for block in (61, 1000, BLOCK):
         log = OomLog()
         assert read(text, log, block=block) == []
-        assert log.unread_count == 1 + between.count(KILL) + between.count(REPORT_HEADER)
+        assert log.unread.count == 1 + between.count(KILL) + between.count(REPORT_HEADER)
 
 
 @pytest.mark.parametrize(

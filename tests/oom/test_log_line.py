@@ -113,7 +113,7 @@ def test_what_others_say_is_no_line_of_the_kernel(line: str) -> None:
     """Only the kernel's own words are evidence."""
     log = OomLog()
     assert list(log.read([line])) == []
-    assert log.unread_count == ("Killed process" in line or "OOM killer" in line)
+    assert log.unread.count == ("Killed process" in line or "OOM killer" in line)
 
 
 def test_name_with_a_newline_is_whole_in_the_device() -> None:

@@ -31,7 +31,7 @@ def read(lines: list[str]) -> list[Report]:
     """Read a log of these lines; each of them must be used."""
     log = OomLog()
     reports = list(log.read(["\n".join(lines)]))
-    assert log.unread_count == 0
+    assert log.unread.count == 0
     return reports
 
 

@@ -104,7 +104,7 @@ def lost(text: str) -> list[object]:
     logged, reversed_lines = as_logged(plain([text]))
     text = "".join(logged)
     found: list[object] = [pid for pid in killed if not re.search(rf"process {pid}\b", text)]
-    listed = {one.number for one in log.unread}
+    listed = {one.number for one in log.unread.lines}
     for at, line in enumerate(text.split("\n"), 1):
         number = reversed_lines + 1 - at if reversed_lines else at
         for name in NAMED.finditer(line) if number not in listed else ():

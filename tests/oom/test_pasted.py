@@ -26,7 +26,7 @@ def read(*lines: str) -> tuple[list[Report], OomLog]:
 def victims(*lines: str) -> list[list[int]]:
     """Return who was killed in each report; no line may be unread."""
     reports, log = read(*lines)
-    assert log.unread_count == 0
+    assert log.unread.count == 0
     return [[kill.pid for kill in report.kills] for report in reports]
 
 
@@ -51,14 +51,14 @@ def test_note_behind_the_figures_is_no_part_of_them(note: str) -> None:
     """A person may add what explains the line, or leave out its end."""
     (report,), log = read(KILLED + note)
     assert [(kill.pid, kill.comm, kill.anon_rss_kib) for kill in report.kills] == [(1204, "mysqld", 160000)]
-    assert log.unread_count == 0
+    assert log.unread.count == 0
 
 
 @pytest.mark.parametrize("note", [" was the victim", " total-vm:4OOOOOkB, anon-rss:9kB", " score"])
 def test_words_behind_the_name_are_no_note(note: str) -> None:
     """Without figures, nothing tells a sentence from the kernel's line."""
     reports, log = read(f"Killed process 1204 (mysqld){note}")
-    assert (reports, log.unread_count) == ([], 1)
+    assert (reports, log.unread.count) == ([], 1)
 
 
 def test_container_of_openvz_is_not_the_host() -> None:
@@ -68,7 +68,7 @@ def test_container_of_openvz_is_not_the_host() -> None:
         (report,), log = read(f"[  812.000000] {text}")
         assert [(kill.pid, kill.rss_kib) for kill in report.kills] == [(29, 102400)]
         assert headline(examine(report)) == "httpd[29] was killed: memory ran out."
-        assert log.unread_count == 0
+        assert log.unread.count == 0
     assert victims(f'Killed process 30 (java) in VE "101" {FIGURES}, file-rss:0kB') == [[30]]
 
 
@@ -99,7 +99,7 @@ def test_context_that_is_cut_tells_what_ran_out() -> None:
     cut = "oom-kill:constraint=CONSTRAINT_CPUSET,nodemask=(null),cpuset=vcpu,mems_allowed=1,global_oom,ta>"
     (report,), log = read(cut, KILLED)
     assert headline(examine(report)).startswith("mysqld[1204] was killed: memory node 1 of its cpuset")
-    assert log.unread_count == 0
+    assert log.unread.count == 0
 
 
 @pytest.mark.parametrize("stamp", [("", ""), ("[    2.000000] ", "[    1.000000] ")])
@@ -121,7 +121,7 @@ def test_newest_line_may_come_first_with_the_kernels_times() -> None:
     (expected,), _ = read(*lines)
     (found,), log = read(*reversed(lines))
     assert (found.invoker, found.tasks, found.kills) == (expected.invoker, expected.tasks, expected.kills)
-    assert log.unread_count == 0
+    assert log.unread.count == 0
     reports, _ = read(lines[0], *reversed(lines))
     assert len(reports) > 1
 
@@ -144,7 +144,7 @@ def test_first_line_may_have_lost_its_prefix(cut: int) -> None:
     text = "\n".join(f"Oct 12 19:00:20 db1 kernel: {line}" for line in LINES)
     (report,), log = read(text[cut:])
     assert report.invoker is not None
-    assert (report.host, len(report.kills), log.unread_count) == ("db1", 1, 0)
+    assert (report.host, len(report.kills), log.unread.count) == ("db1", 1, 0)
 
 
 def test_time_without_a_date_is_a_time() -> None:
@@ -215,7 +215,7 @@ def test_list_of_entries_in_one_line_is_a_log() -> None:
 def test_columns_behind_each_line_are_no_part_of_it(end: str) -> None:
     """A table, copied with the columns to its right."""
     (report,), log = read(*(f"Oct 12, 2026 @ 19:00:20.123\t{line}{end}" for line in LINES))
-    assert (len(report.tasks), [kill.pid for kill in report.kills], log.unread_count) == (4, [1377], 0)
+    assert (len(report.tasks), [kill.pid for kill in report.kills], log.unread.count) == (4, [1377], 0)
 
 
 def test_line_that_begins_a_report_is_never_lost() -> None:
@@ -227,7 +227,7 @@ def test_line_that_begins_a_report_is_never_lost() -> None:
         "`Memory cgroup out of memory: Killed process ...`",
     ):
         reports, log = read(line)
-        assert (reports, log.unread_count) == ([], 1), line
+        assert (reports, log.unread.count) == ([], 1), line
     (report,), _ = read(
         "Task in /1037/uid killed as a result of limit of /1037", "memory: usage 9kB, limit 9kB, failcnt 7"
     )
@@ -258,10 +258,10 @@ def test_lines_have_the_numbers_of_the_file() -> None:
     reports, log = read(text)
     assert [kill.pid for kill in reports[0].kills] == [formats.VICTIM.pid]
     assert "=\n" in text
-    assert [one.number for one in log.unread] == [text.count("\n")]
+    assert [one.number for one in log.unread.lines] == [text.count("\n")]
     reports, log = read("Out of memory: KiIled pr0cess 12O4 (a)", *reversed(LINES), "x")
     assert [kill.pid for kill in reports[0].kills] == [formats.VICTIM.pid]
-    assert [one.number for one in log.unread] == [1]
+    assert [one.number for one in log.unread.lines] == [1]
 
 
 @pytest.mark.parametrize("character", "\x0b\x0c\x1c\x85\u2028")
@@ -271,4 +271,4 @@ def test_no_character_but_a_newline_breaks_a_line(character: str) -> None:
     for lines in ((*LINES, forged), (forged, *reversed(LINES))):
         reports, log = read("<p>", *lines, "Out of memory: KiIled pr0cess 12O4 (a)", "</p>")
         assert [kill.pid for report in reports for kill in report.kills] == [formats.VICTIM.pid]
-        assert {one.number for one in log.unread} >= {len(lines) + 2}
+        assert {one.number for one in log.unread.lines} >= {len(lines) + 2}

@@ -60,7 +60,7 @@ def test_words_about_a_kill_are_listed_and_no_report(line: str) -> None:
     ):
         log = OomLog()
         assert list(log.read([f"x\n{text}\n"])) == []
-        assert [one.number for one in log.unread] == [2]
+        assert [one.number for one in log.unread.lines] == [2]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_what_tells_of_no_kill_is_not_listed(line: str) -> None:
     """Documentation, comments, settings, and what did not happen."""
     log = OomLog()
     assert list(log.read([f"x\n{line}\n"])) == []
-    assert log.unread == ()
+    assert log.unread.lines == ()
 
 
 def test_words_about_a_kill_that_a_report_has_are_not_listed() -> None:
@@ -114,7 +114,7 @@ def test_words_about_a_kill_that_a_report_has_are_not_listed() -> None:
     log = OomLog()
     lines = ["mysqld was OOM-killed:", *SPOKEN[:2], "the OOM killer killed mysqld (777)", kill, SPOKEN[2]]
     assert len(list(log.read(["\n".join(lines)]))) == 1
-    assert [(one.number, one.pid, one.why) for one in log.unread] == [(4, 777, "words about a kill")]
+    assert [(one.number, one.pid, one.why) for one in log.unread.lines] == [(4, 777, "words about a kill")]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_words_about_a_kill_at_another_time_are_listed(when: str, lines: list[in
     log = OomLog()
     kill = "Jun  3 10:00:00 db1 kernel: Out of memory: Killed process 7 (mysqld) total-vm:9kB, anon-rss:9kB"
     assert len(list(log.read([f"{kill}\n{when} db1 app: java was OOM-killed\n"]))) == 1
-    assert [one.number for one in log.unread] == lines
+    assert [one.number for one in log.unread.lines] == lines
 
 
 def test_words_that_are_reports_of_their_own_are_not_listed() -> None:
@@ -141,4 +141,4 @@ def test_words_that_are_reports_of_their_own_are_not_listed() -> None:
     log = OomLog()
     lines = [words.format(f"session-3.{kind}") for kind in ("scope", "slice")]
     assert len(list(log.read(["\n".join(lines)]))) == 1
-    assert log.unread == ()
+    assert log.unread.lines == ()

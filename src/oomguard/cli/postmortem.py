@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
         _print(examiner, options)
     if source.damage is not None:
         raise source.damage
-    return 1 if examiner.log.unread_count else 0
+    return 1 if examiner.log.unread.count else 0
 
 
 def _require_one_log(options: argparse.Namespace) -> None:
@@ -148,8 +148,8 @@ def _print_json(examiner: "Examiner", options: argparse.Namespace) -> None:
         print(f"{between}    {told_json(told, limit=options.tasks or 0)}", end="")
         between = ",\n"
     log = examiner.log
-    unread = json.dumps([unread_document(line) for line in log.unread])
-    print(f'\n  ],\n  "unread_lines": {log.unread_count},\n  "unread": {unread},')
+    unread = json.dumps([unread_document(line) for line in log.unread.lines])
+    print(f'\n  ],\n  "unread_lines": {log.unread.count},\n  "unread": {unread},')
     print(f'  "refused_allocations": {log.refusals},\n  "skipped_lines": {log.skipped}\n}}')
 
 
@@ -166,8 +166,8 @@ def _write_html(examiner: "Examiner", options: argparse.Namespace) -> None:
     notes = []
     if hidden := found - len(kept):
         notes.append(f"The log has {counted(hidden, 'earlier report')}.")
-    if log.unread_count:
-        notes.append(f"{counted(log.unread_count, 'line')} about a kill could not be read: see --json.")
+    if log.unread.count:
+        notes.append(f"{counted(log.unread.count, 'line')} about a kill could not be read: see --json.")
     limit = TASKS if options.tasks is None else options.tasks
     told = [*examiner.examine_wholly(kept)]
     write_page(options.html, postmortem_page(told, limit=limit, where=examiner.source.name, notes=notes))

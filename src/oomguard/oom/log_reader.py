@@ -6,7 +6,7 @@ with a limit on the rows of all of them.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heapreplace
 from itertools import islice
 from typing import NamedTuple
@@ -33,6 +33,7 @@ from oomguard.oom.prose import killed_in, lines_about_kills
 from oomguard.oom.quoted import is_literal, quoted_messages
 from oomguard.oom.report import UNKNOWN_MEMORY, Report
 from oomguard.oom.report_parser import TASKS_LIMIT, Assembler
+from oomguard.oom.unread import Unread, UnreadKills
 
 _TRIGGERS = (
     "oom-kill",  # oom-killer:, oom-kill:
@@ -76,13 +77,10 @@ _KILL = re.compile(
     r"|invoked oom-killer:"
 )
 """The marks of a line that names a kill, or begins a report."""
-_UNREAD_LIMIT, _NAMES_LIMIT, _NAME_WITHIN, _WORDS_LIMIT = 1000, 16, 100, 4000
-"""Lines that name a kill and are in no report, names in each of them, characters before a name, lines that
-may be words about a kill."""
-_REPEATED: frozenset[Why] = frozenset(("another program", "words about a kill"))
-"""What may be about a kill that a report has."""
-_PIDS_LIMIT, _TIMES_LIMIT = 1 << 16, 16
-"""Processes, and the times of reports, that are remembered."""
+_NAMES_LIMIT, _NAME_WITHIN, _WORDS_LIMIT = 16, 100, 4000
+"""Names in a line that names kills, characters before a name, lines that may be words about a kill."""
+_TOLD_LIMIT = 1 << 16
+"""Reports that are compared with later ones."""
 _AHEAD = 1 << 15
 """Characters that are known beyond a line, unless the log ends."""
 _MESSAGE_COST = 132
@@ -119,16 +117,25 @@ class _Table(NamedTuple):
     host_at: int
 
 
-class Unread(NamedTuple):
-    """A line of a log, counted from 1, that names the kill of a process and is in no report."""
+class _Source:
+    """A text being read: the log, or one in a string of its lines."""
 
-    number: int
-    pid: int
-    why: Why
-    is_choice: bool = False
-    """Whether it does not say that the process was killed."""
-    when: str = ""
-    """The time of words about a kill, as written."""
+    def __init__(self, line_number: Callable[[], int] | None = None) -> None:
+        """`line_number` returns that of the line which has all of it; else its lines are counted."""
+        self.messages = Messages()
+        self.lines = 0
+        """How many lines precede the current piece."""
+        self.begin = 0
+        """Where that begins."""
+        self.resume = 0
+        """How much of it was read with the piece before."""
+        self._line_number = line_number
+
+    def line_number(self, text: str, start: int) -> int:
+        """Return the number of the line that begins there, counted from 1. It takes time."""
+        if self._line_number is not None:
+            return self._line_number()
+        return self.lines + text.count("\n", self.begin, start) + 1
 
 
 class OomLog:
@@ -147,24 +154,16 @@ class OomLog:
         self._credit = _CREDIT
         self._quiet = 0
         self._finished: list[Report] = []
-        self._messages = Messages()
+        self._source = _Source()
         self._killers = OtherKillers()
         self._evidence: list[tuple[Line, OtherKill]] = []
-        self._resume = 0
-        self._lines = 0
-        self._within: tuple[str, int, int] | None = None
         self._rows = 0
-        self.refusals = 0
-        self._begin = 0
-        self._unread: list[Unread] = []
-        self._unread_more = 0
-        self._times: list[Line] = []
-        self._killed: set[int] = set()
-        self._chosen: set[int] = set()
         self._told: set[int] = set()
         self._copied = WHOLE
         self._words = _WORDS_LIMIT
         self._reversed = 0
+        self.unread = UnreadKills()
+        self.refusals = 0
         self.skipped = 0
 
     def read(self, blocks: Iterable[str]) -> Iterator[Report]:
@@ -173,7 +172,7 @@ class OomLog:
         for text, begin, end in self._pieces(logged):
             yield from self._scan(text, begin, end)
             self._find_untriggered(text, begin, end)
-            self._lines += text.count("\n", begin, end)
+            self._source.lines += text.count("\n", begin, end)
         self._finish_all()
         for one in self._evidence:
             self._note_other(*one)
@@ -204,17 +203,18 @@ class OomLog:
                 yield text, begin, end
             if is_too_long:
                 text = text[:last]
-                self._lines += 1
+                self._source.lines += 1
             least = max(end - RUN_LIMIT, 0)
             text, begin = text[least:], end - least
         yield text, begin, len(text)
 
     def _scan(self, text: str, begin: int, end: int) -> Iterator[Report]:
-        messages, at = self._messages, begin + self._resume
+        source, messages = self._source, self._source.messages
+        at = begin + source.resume
         if messages.indent:
             at = further_end(text, at, messages.indent)
         messages.begin_piece()
-        self._resume, self._begin = 0, begin
+        source.begin, source.resume = begin, 0
         places = [(-1, trigger) for trigger in _TRIGGERS]
         while at < end:
             if self._table is not None:
@@ -240,7 +240,7 @@ class OomLog:
                 self._skip(text, at, following)
                 self._credit += following - at
                 at = following
-        self._resume = at - end
+        source.resume = at - end
 
     def _skip(self, text: str, start: int, end: int) -> None:
         self.skipped += max(text.count("\n", start, end), 1)
@@ -260,7 +260,7 @@ class OomLog:
                 return end + 1
         if is_literal(raw) and self._take_quoted(raw, text, start):
             return end + 1
-        message, following = self._messages.take(text, start, end, at)
+        message, following = self._source.messages.take(text, start, end, at)
         if isinstance(message, Line) and message.is_log:
             self._take_within(message.text, text, start)
         elif isinstance(message, Line) and not self._feed(message, raw):
@@ -312,12 +312,11 @@ class OomLog:
 
     def _take_within(self, inner: str, text: str, start: int) -> None:
         """Take the messages of a log that is a string in the line that begins there."""
-        outer = self._messages, self._resume, self._begin, self._within
-        self._messages, self._resume = Messages(), 0
-        self._within = self._within or (text, start, self._begin)
+        outer = self._source
+        self._source = _Source(lambda: outer.line_number(text, start))
         self._finished += list(self._scan(inner, 0, len(inner)))
         self._find_untriggered(inner, 0, len(inner))
-        self._messages, self._resume, self._begin, self._within = outer
+        self._source = outer
         self._credit -= len(inner) + _WITHIN_COST  # the line counts itself
 
     def _take_other(self, line: Line, other: OtherKill) -> None:
@@ -326,7 +325,7 @@ class OomLog:
             self._note_other(line, other)
             return
         if other.kill is not None:
-            is_reported = self._is_reported(other.kill.pid)
+            is_reported = self.unread.is_reported(other.kill.pid)
         else:
             assembler = self._hosts.get(line.host)
             is_reported = assembler is not None and assembler.explains(line, other)
@@ -386,41 +385,10 @@ class OomLog:
         self, text: str, start: int, pid: int, why: Why, *, is_choice: bool = False, when: str = ""
     ) -> None:
         """Remember a line that names a kill and is in no report so far."""
-        if pid in self._killed:
-            return
-        if len(self._unread) < _UNREAD_LIMIT:
-            text, start, begin = self._within or (text, start, self._begin)
-            number = self._lines + text.count("\n", begin, start) + 1
+        if self.unread.has_room_for(pid):
+            number = self._source.line_number(text, start)
             number = self._reversed + 1 - number if self._reversed else number
-            self._unread.append(Unread(number, pid, why, is_choice, when))
-        else:
-            self._unread_more += 1
-
-    @property
-    def unread(self) -> tuple[Unread, ...]:
-        """The first lines that name a kill which is in no report; programs may repeat the kernel's lines."""
-        found = {
-            one.number: one
-            for one in reversed(self._unread)
-            if not self._is_reported(one.pid, as_killed=not one.is_choice)
-            and (one.pid or one.why not in _REPEATED or self._is_at_another_time(one.when))
-        }
-        return tuple(sorted(found.values()))
-
-    def _is_at_another_time(self, when: str) -> bool:
-        """Return whether no report is near a time. Times of different forms cannot be compared."""
-        return len(self._times) <= _TIMES_LIMIT and all(
-            when and len(when) == len(one.when) and not is_near(one, Line("", when)) for one in self._times
-        )
-
-    def _is_reported(self, pid: int, *, as_killed: bool = False) -> bool:
-        """Return whether a report has that process as a victim or, unless `as_killed`, as the choice."""
-        return pid in self._killed or (not as_killed and pid in self._chosen)
-
-    @property
-    def unread_count(self) -> int:
-        """How many such lines there are, as far as they were remembered."""
-        return len(self.unread) + self._unread_more
+            self.unread.add(Unread(number, pid, why, is_choice, when))
 
     def _take_rows(self, text: str, at: int, most: int, table: _Table) -> int:
         """Parse the rows that follow each other, and return where the next other line begins."""
@@ -460,21 +428,16 @@ class OomLog:
 
     def _note(self, report: Report | None) -> None:
         if report is not None and not self._is_copy(report):
-            if len(self._times) <= _TIMES_LIMIT:
-                self._times.append(Line("", report.when))
+            self.unread.note_report(report)
             self._finished.append(report)
             self._credit -= _REPORT_COST
             if self._evidence and report.other is None and report.kills:
                 self._forget_evidence(report)
-            if len(self._killed) < _PIDS_LIMIT:
-                self._killed.update([kill.pid for kill in report.kills])
-                if (chosen := report.chosen) is not None:
-                    self._chosen.add(chosen.pid)
 
     def _is_copy(self, report: Report) -> bool:
         """Return whether the log has the same report before: two files, or two fields of an entry."""
         victim, memory = report.victim, "" if report.memory is UNKNOWN_MEMORY else str(report.memory)
-        if not (memory or (victim and victim.total_vm_kib)) or len(self._told) >= _PIDS_LIMIT:
+        if not (memory or (victim and victim.total_vm_kib)) or len(self._told) >= _TOLD_LIMIT:
             return False
         time = report.when, report.uptime_seconds, report.host
         told = hash((time, report.kills, len(report.tasks), memory))

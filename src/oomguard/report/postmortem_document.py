@@ -8,10 +8,10 @@ from typing import Any
 from oomguard.core.rule import Rule
 from oomguard.core.text import printable
 from oomguard.oom.kill import Kill
-from oomguard.oom.log_reader import Unread
 from oomguard.oom.other_killer import OtherKill
 from oomguard.oom.postmortem import Finding, Place, share_of
 from oomguard.oom.report import Choice, Report, Task
+from oomguard.oom.unread import Unread
 from oomguard.report.postmortem import Told, candidates, facts, headline, moment
 from oomguard.report.postmortem_before import before_document
 

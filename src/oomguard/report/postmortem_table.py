@@ -176,7 +176,7 @@ def print_left_out(log: OomLog) -> None:
 
 def _print_unread(log: OomLog) -> None:
     """Print which lines name a kill and are in no report."""
-    count, lines = log.unread_count, log.unread[:_UNREAD]
+    count, lines = log.unread.count, log.unread.lines[:_UNREAD]
     if not count:
         return
     print(f"\n{counted(count, 'line')} about {'a kill' if count == 1 else 'kills'} could not be used:")
