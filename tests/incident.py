@@ -6,7 +6,7 @@ from oomguard.core.sample import Holder, Left, Sample
 from oomguard.oom.kill import Kill
 from oomguard.oom.postmortem import examine
 from oomguard.oom.report import Invoker, Memory, Report, Task
-from oomguard.report.postmortem import Told, ValueOrigin
+from oomguard.report.postmortem import Incident, ValueOrigin
 
 KILLED_AT = 1_790_000_000.0
 MIB, GIB = 1024, 1 << 20
@@ -24,7 +24,7 @@ PROCESSES = (
 """Pid, uid, name, unit, MiB before and at the kill, and the value of each."""
 
 
-def told(*, name: str = "chrome") -> Told:
+def told(*, name: str = "chrome") -> Incident:
     """Return the report, with `name` for the process that leaks."""
     tasks = [
         Task(pid, uid, name if pid == 1234 else comm, mib * 400, mib * MIB // PAGE_KIB, 0, mib // 2, value)
@@ -49,7 +49,7 @@ def told(*, name: str = "chrome") -> Told:
         raw=f"Out of memory: Killed process 1234 ({name}) total-vm:9437184kB, anon-rss:2969600kB, UID:1000\n",
     )
     origin = ValueOrigin("300", "name=chrome", "/etc/oomguard.yaml:12", "2026-09-21 13:40:11")
-    return Told(1, examine(report), origin, before=samples(name))
+    return Incident(1, examine(report), origin, before=samples(name))
 
 
 def samples(name: str = "chrome") -> list[Sample]:

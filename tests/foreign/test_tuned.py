@@ -15,7 +15,7 @@ def put(folder: Path, profile: str, text: str) -> str:
 
 def values(folder: Path, *profiles: str) -> dict[str, str]:
     """Return what profiles set together."""
-    return {name: said.value for name, said in load(profiles, [str(folder)]).said.items()}
+    return {name: said.value for name, said in load(profiles, [str(folder)]).values.items()}
 
 
 def test_a_profile_overrides_what_it_includes(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_a_profile_overrides_what_it_includes(tmp_path: Path) -> None:
     file = put(tmp_path, "mine", "[main]\ninclude=none;-gone, base\n[sysctl]\nvm.swappiness = 30\n")
     put(tmp_path, "last", "[sysctl]\nvm.stat_interval=20\n")
     found = load(["mine"], [str(tmp_path)])
-    assert found.said["vm.swappiness"] == ("30", file, 4)
+    assert found.values["vm.swappiness"] == ("30", file, 4)
     assert [(one.what, one.at.source) for one in found.problems] == [("none", f"{file}:2")]
     assert values(tmp_path, "last", "mine") == {"vm.swappiness": "30", "vm.stat_interval": "10"}
     assert values(tmp_path, "mine", "last") == {"vm.swappiness": "30", "vm.stat_interval": "20"}
@@ -62,7 +62,7 @@ def test_variables_are_expanded_and_what_needs_the_host_is_reported(tmp_path: Pa
         "[vm.arm]\ntype=vm\nuname_regex=aarch64\ndirty_bytes=4096\n",
     )
     found = load(["a"], [str(tmp_path)])
-    assert {name: said.value for name, said in found.said.items()} == {"vm.swappiness": "5"}
+    assert {name: said.value for name, said in found.values.items()} == {"vm.swappiness": "5"}
     assert [(one.at.source, one.why) for one in found.problems] == [
         (f"{file}:6", "TuneD computes this on the host"),
         (f"{file}:7", "TuneD leaves a higher value alone"),
@@ -75,8 +75,8 @@ def test_profiles_are_found_as_tuned_finds_them(tmp_path: Path) -> None:
     put(tmp_path / "etc", "a", "[sysctl]\nvm.swappiness=1\n")
     lower = put(tmp_path / "usr", "a", "[sysctl]\nvm.swappiness=2\n")
     folders = [str(tmp_path / "etc"), str(tmp_path / "usr")]
-    assert load(["../etc/a"], folders).said["vm.swappiness"].value == "1"
-    assert load([lower], folders).said["vm.swappiness"].value == "2"
+    assert load(["../etc/a"], folders).values["vm.swappiness"].value == "1"
+    assert load([lower], folders).values["vm.swappiness"].value == "2"
     assert active_profiles(str(tmp_path)) == ""
     (tmp_path / "etc/tuned").mkdir()
     (tmp_path / "etc/tuned/active_profile").write_text("a b\n")

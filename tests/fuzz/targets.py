@@ -54,8 +54,8 @@ from oomguard.reconcile.ledger import Ledger, _line
 from oomguard.report.case_results import file_document, result_lines, summary
 from oomguard.report.events import STARTED, LogEntry
 from oomguard.report.journal import encode as encode_entry
-from oomguard.report.postmortem import Told, circumstances, facts, headline, paths, short_moment
-from oomguard.report.postmortem_document import told_json
+from oomguard.report.postmortem import Incident, circumstances, facts, headline, paths, short_moment
+from oomguard.report.postmortem_document import incident_json
 from oomguard.report.status_reader import decode_status
 
 if TYPE_CHECKING:
@@ -328,11 +328,11 @@ def kernel_log(data: bytes) -> None:
     for number, report in enumerate(reports, 1):
         finding = examine(report)
         assert sorted(one.task for one in finding.ranked) in ([], sorted(report.tasks))
-        told = Told(number, finding, backtest=_BACKTESTER.replay(finding), policy="a.yaml")
+        told = Incident(number, finding, backtest=_BACKTESTER.replay(finding), policy="a.yaml")
         shown = [headline(finding), circumstances(report), short_moment(report)]
         shown += [fact.text for fact in (*facts(told), *paths(report))]
         assert all(text.isprintable() for text in shown)
-        told_json(told).encode("ascii")
+        incident_json(told).encode("ascii")
 
 
 _TERMS = (

@@ -8,7 +8,7 @@ import pytest
 import oom_formats as formats
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import Finding, examine, share_of
-from oomguard.report.postmortem import Told, facts, headline, paths
+from oomguard.report.postmortem import Incident, facts, headline, paths
 
 REPORTS = Path(__file__).parent.parent / "reports"
 
@@ -60,7 +60,7 @@ def test_thousandths_of_old_kernels_are_told_as_such() -> None:
     assert finding.victim is not None
     assert finding.victim.badness is not None
     assert share_of(finding.victim, finding) == finding.victim.badness / 1000 <= 1
-    shown = dict(facts(Told(1, finding)))
+    shown = dict(facts(Incident(1, finding)))
     assert f"badness, {finding.victim.badness} thousandths of memory: " in shown["Why"]
     assert re.search(r"badness was \d+ thousandths of memory lower", shown["Next"])
 
@@ -187,6 +187,6 @@ def test_cgroups_are_shown_in_full_once() -> None:
 def test_swap_that_the_report_does_not_show_is_not_said_to_be_none() -> None:
     """What is assumed is listed as such."""
     finding = found("\n".join(one for one in formats.host_report(formats.KERNELS[-1]) if "swap" not in one))
-    shown = dict(facts(Told(1, finding)))
+    shown = dict(facts(Incident(1, finding)))
     assert "swap" not in shown["Memory"]
     assert "swap is not counted" in shown["Assumed"]

@@ -8,7 +8,7 @@ from oomguard.oom.backtest import Backtester
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import Finding, examine
 from oomguard.oom.report import Report
-from oomguard.report.postmortem import Told, facts, headline
+from oomguard.report.postmortem import Incident, facts, headline
 
 HEADER = "mem_use invoked oom-killer: gfp_mask=0x201da, order=0, oom_score_adj=0"
 KILLED = "Killed process {} ({}) total-vm:400000kB, anon-rss:160000kB, file-rss:0kB"
@@ -37,7 +37,7 @@ def pids(reports: list[Report]) -> list[list[int]]:
 
 def shown(finding: Finding) -> dict[str, str]:
     """Return what is said of a report, by the word in front."""
-    return dict(facts(Told(1, finding)))
+    return dict(facts(Incident(1, finding)))
 
 
 @pytest.mark.parametrize("prefix", ["    Sep 26 19:38:54 h kernel: ", "node-7 KMSG ", "> > ", "\t| "])
@@ -382,7 +382,7 @@ def test_memory_policy_is_known_by_the_nodes_in_the_header(nodemask: str, constr
 def test_policy_does_not_claim_a_kill_that_the_log_does_not_show() -> None:
     """A panic killed nothing, and a report without its end does not show what."""
     finding = found(*formats.PANIC_6_1.splitlines())
-    told = Told(1, finding, backtest=Backtester(Policy()).replay(finding), policy="p.yaml")
+    told = Incident(1, finding, backtest=Backtester(Policy()).replay(finding), policy="p.yaml")
     assert dict(facts(told))["Policy"] == (
         "Under p.yaml, first in the kill order would be stress[900] (oom_score_adj 0, no rule)."
     )

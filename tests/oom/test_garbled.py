@@ -8,7 +8,7 @@ import oom_formats as formats
 from oomguard.oom.garbled import garbled_kills, is_garbled_kill
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
-from oomguard.report.postmortem import Told, facts
+from oomguard.report.postmortem import Incident, facts
 
 FIGURES = "total-vm:400000kB, anon-rss:160000kB, file-rss:0kB"
 KILL = f"Out of memory: Killed process 12 (a) {FIGURES}"
@@ -145,7 +145,7 @@ def test_garbled_rows_are_missed() -> None:
     lines[other] = lines[other].replace("  812]", "  8I2]")
     (report,) = OomLog().read(["\n".join(lines)])
     assert [task.comm for task in report.tasks] == ["systemd-journal", "report (new) x"]
-    missing = dict(facts(Told(1, examine(report))))["Missing"]
+    missing = dict(facts(Incident(1, examine(report))))["Missing"]
     assert missing == "2 rows of the task table, garbled: the order may be wrong"
 
 

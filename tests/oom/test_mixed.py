@@ -9,7 +9,7 @@ import oom_formats as formats
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
 from oomguard.oom.report import Report
-from oomguard.report.postmortem import Told, facts, headline
+from oomguard.report.postmortem import Incident, facts, headline
 
 _NAMES = {"/lxc/web/a": "/{0}/a", "/lxc/web": "/{0}", "apache2": "{0}d", "65536": "{1}", "sh": "{0}sh"}
 """What tells one report from another."""
@@ -72,7 +72,7 @@ def test_mixed_report_says_so() -> None:
     assert [one.kills for one in (begun, also_begun)] == [(), ()]
     assert begun.invoker is not None
     assert headline(examine(web)) == "webd[301] was killed: a memory cgroup reached its limit."
-    shown = dict(facts(Told(1, examine(web))))
+    shown = dict(facts(Incident(1, examine(web))))
     assert shown["Missing"] == "whatever is not certain: lines of two reports may be mixed here"
     assert "asked for" not in shown["Memory"]
     assert not db.is_mixed  # both of its lines have its pid

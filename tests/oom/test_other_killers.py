@@ -8,7 +8,7 @@ import pytest
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
 from oomguard.oom.report import Report
-from oomguard.report.postmortem import Told, facts, headline
+from oomguard.report.postmortem import Incident, facts, headline
 
 SYSLOG = "Oct 12 19:00:20 db1 "
 APP = "/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox.scope"
@@ -147,7 +147,7 @@ def test_kill_is_a_report_in_the_programs_words(name: str) -> None:
     (report,) = read(f"{SYSLOG}{line}\n" + "x\n" * 9)
     finding = examine(report)
     assert headline(finding) == expected
-    ((label, words),) = facts(Told(1, finding))
+    ((label, words),) = facts(Incident(1, finding))
     assert (label, words) == ("Words", line.partition(": ")[2].strip())
     assert (report.when, report.host) == ("Oct 12 19:00:20", "db1")
 

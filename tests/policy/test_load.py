@@ -8,7 +8,7 @@ import pytest
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.serialize import decode, encode
-from oomguard.policy.fault import FAULTS_LIMIT, PolicyError, Words
+from oomguard.policy.fault import FAULTS_LIMIT, PolicyError, Problem
 from oomguard.policy.load import load, parse
 from oomguard.policy.messages import validation
 from oomguard.policy.messages.unknown_key import unknown_key
@@ -294,7 +294,7 @@ def test_only_the_keys_that_are_shown_are_explained(monkeypatch: pytest.MonkeyPa
     """To find what one means takes 0.1 ms, and a file may have 100,000."""
     explained: list[str] = []
 
-    def explain(key: str, *rest: Any) -> Words:
+    def explain(key: str, *rest: Any) -> Problem:
         explained.append(key)
         return unknown_key(key, *rest)
 

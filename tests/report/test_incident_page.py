@@ -17,7 +17,7 @@ from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
 from oomguard.policy.load import load
 from oomguard.report.chart import growth_chart
-from oomguard.report.postmortem import Told, headline
+from oomguard.report.postmortem import Incident, headline
 from oomguard.report.postmortem_page import RAW_LIMIT, TASKS, postmortem_page
 from oomguard.report.recording_page import recording_page
 
@@ -206,7 +206,7 @@ def test_any_kernels_report_is_a_page(kernel: formats.Kernel) -> None:
     lines = formats.host_report(kernel)
     for log in (lines, lines[-1:]):
         reports = OomLog(raw_limit=RAW_LIMIT).read(["\n".join([*log, ""])])
-        told = [Told(1, examine(report)) for report in reports]
+        told = [Incident(1, examine(report)) for report in reports]
         text = Tags(postmortem_page(told, limit=TASKS, where="the log", notes=[])).text
         assert headline(told[0].finding) in text
         assert "The kernel's own lines" in text

@@ -45,9 +45,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kmsg", action="store_true", help="read /dev/kmsg instead of the journal")
     parser.add_argument("--since", metavar="TIME", help="read the journal since this time, as in journalctl")
     parser.add_argument("--until", metavar="TIME", help="read the journal until this time")
-    told = parser.add_mutually_exclusive_group()
-    told.add_argument("--report", metavar="N", type=count, help="explain the Nth report")
-    told.add_argument("--all", action="store_true", help="explain all reports, not only the last")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--report", metavar="N", type=count, help="explain the Nth report")
+    shown.add_argument("--all", action="store_true", help="explain all reports, not only the last")
     parser.add_argument(
         "--tasks",
         metavar="N",
@@ -100,21 +100,21 @@ def _require_one_log(options: argparse.Namespace) -> None:
 
 def _print(examiner: "Examiner", options: argparse.Namespace) -> None:
     from oomguard.core.text import counted
-    from oomguard.report.postmortem_table import Row, list_row, print_left_out, print_list, print_told
+    from oomguard.report.postmortem_table import ListRow, list_row, print_incident, print_left_out, print_list
     from oomguard.report.tables import console
 
     out = console()
     out.width, out.height = out.size  # asked once, not for each report
     limit = _TASKS if options.tasks is None else options.tasks
-    listed: deque[Row | tuple[int, Report]] = deque(maxlen=_LISTED)
+    listed: deque[ListRow | tuple[int, Report]] = deque(maxlen=_LISTED)
     last: tuple[int, Report] | None = None
     found = 0
     reports = examiner.reports(options.report)
     if options.all:
-        for found, told in enumerate(examiner.examine_wholly(reports), 1):
+        for found, incident in enumerate(examiner.examine_wholly(reports), 1):
             if found > 1:
                 print()
-            print_told(told, limit=limit, out=out, is_brief=True)
+            print_incident(incident, limit=limit, out=out, is_brief=True)
     else:
         for last in reports:
             found += 1
@@ -124,28 +124,28 @@ def _print(examiner: "Examiner", options: argparse.Namespace) -> None:
         print(f"No report of the OOM killer in {examiner.source.name}.")
     elif last is not None:
         if found > 1:
-            rows = [one if isinstance(one, Row) else list_row(examiner.examine(*one)) for one in listed]
+            rows = [one if isinstance(one, ListRow) else list_row(examiner.examine(*one)) for one in listed]
             print_list(rows, has_policy=options.policy is not None)
             hidden = found - len(rows)
             more = f"and {counted(hidden, 'earlier report')}. " if hidden else ""
             print(f"\n{more}--report N explains one of them, --all explains all. The last:\n")
-        for told in examiner.examine_wholly([last]):
-            print_told(told, limit=limit, out=out)
+        for incident in examiner.examine_wholly([last]):
+            print_incident(incident, limit=limit, out=out)
     print_left_out(examiner.log)
 
 
 def _print_json(examiner: "Examiner", options: argparse.Namespace) -> None:
     """Print one document, report by report: there may be thousands."""
-    from oomguard.report.postmortem_document import FORMAT, told_json, unread_document
+    from oomguard.report.postmortem_document import FORMAT, incident_json, unread_document
 
-    tellings = examiner.examine_wholly(examiner.reports(options.report))
-    first = next(tellings, None)  # errors come before any output
+    incidents = examiner.examine_wholly(examiner.reports(options.report))
+    first = next(incidents, None)  # errors come before any output
     if first is None and examiner.source.damage is not None:
         return
     print(f'{{\n  "format": {FORMAT},\n  "reports": [', end="")
     between = "\n"
-    for told in chain([] if first is None else [first], tellings):
-        print(f"{between}    {told_json(told, limit=options.tasks or 0)}", end="")
+    for incident in chain([] if first is None else [first], incidents):
+        print(f"{between}    {incident_json(incident, limit=options.tasks or 0)}", end="")
         between = ",\n"
     log = examiner.log
     unread = json.dumps([unread_document(line) for line in log.unread.lines])
@@ -169,8 +169,8 @@ def _write_html(examiner: "Examiner", options: argparse.Namespace) -> None:
     if log.unread.count:
         notes.append(f"{counted(log.unread.count, 'line')} about a kill could not be read: see --json.")
     limit = TASKS if options.tasks is None else options.tasks
-    told = [*examiner.examine_wholly(kept)]
-    write_page(options.html, postmortem_page(told, limit=limit, where=examiner.source.name, notes=notes))
+    incidents = [*examiner.examine_wholly(kept)]
+    write_page(options.html, postmortem_page(incidents, limit=limit, where=examiner.source.name, notes=notes))
 
 
 VERB = Verb(

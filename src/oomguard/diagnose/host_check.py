@@ -20,7 +20,7 @@ from oomguard.core.tally import Tally
 from oomguard.core.text import counted, kib, legible, printable
 from oomguard.foreign.oomd import monitored_units, rules_of
 from oomguard.foreign.sysctl_d import sysctls_said
-from oomguard.foreign.text_file import Said
+from oomguard.foreign.text_file import SourcedValue
 from oomguard.foreign.tuned import active_profiles, tuned_sysctls
 from oomguard.foreign.units import Units, host_units
 from oomguard.kernel.capability import CAP_SYS_PTRACE, has, parse_effective
@@ -219,7 +219,7 @@ def _other_sysctls(policy: Policy, seen: Seen, root: str) -> Iterator[Fault]:
             )
 
 
-def _different(setting: SysctlSetting, files: Mapping[str, Said]) -> str:
+def _different(setting: SysctlSetting, files: Mapping[str, SourcedValue]) -> str:
     """Return what files set instead of the value of the policy, "" if nothing. A partner makes it 0."""
     said = files.get(setting.name)
     if said is not None and not _is_number(said.value, setting.wanted(_number(said.value))):

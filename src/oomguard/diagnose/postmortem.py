@@ -15,7 +15,7 @@ from oomguard.oom.log_time import moment_of
 from oomguard.oom.postmortem import examine
 from oomguard.oom.report import Report
 from oomguard.reconcile.flight_recorder import read_samples
-from oomguard.report.postmortem import Told, ValueOrigin
+from oomguard.report.postmortem import Incident, ValueOrigin
 
 
 class Examiner:
@@ -52,11 +52,11 @@ class Examiner:
             found = f"{counted(number, 'report')}; the first is 1" if number else "no report"
             raise OomguardError(f"no report {only}", hint=f"the log has {found}")
 
-    def examine(self, number: int, report: Report, origin: ValueOrigin | None = None) -> Told:
+    def examine(self, number: int, report: Report, origin: ValueOrigin | None = None) -> Incident:
         """Return everything known about a report."""
         finding = examine(report)
         backtest = None if self._backtester is None else self._backtester.replay(finding)
-        return Told(number, finding, origin, backtest, self._policy_file, self._before(report))
+        return Incident(number, finding, origin, backtest, self._policy_file, self._before(report))
 
     def _before(self, report: Report) -> list[Sample]:
         """Return what was recorded of the minutes before a report."""
@@ -65,7 +65,7 @@ class Examiner:
             return []
         return before(self._samples, at, report.uptime_seconds)
 
-    def examine_wholly(self, numbered: Iterable[tuple[int, Report]]) -> Iterator[Told]:
+    def examine_wholly(self, numbered: Iterable[tuple[int, Report]]) -> Iterator[Incident]:
         """Yield everything known about the reports, with the values that oomguard set, from the journal."""
         if not self.source.is_journal:
             yield from starmap(self.examine, numbered)

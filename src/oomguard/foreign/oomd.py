@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 
-from oomguard.foreign.text_file import Said, lines_or_none
+from oomguard.foreign.text_file import SourcedValue, lines_or_none
 from oomguard.foreign.units import Units, assignments
 
 FOLDERS = (
@@ -15,7 +15,7 @@ FOLDERS = (
 """Most important first."""
 
 
-def rules_of(unit: str, units: Units, root: str = "/") -> Said | None:
+def rules_of(unit: str, units: Units, root: str = "/") -> SourcedValue | None:
     """Return the `OOMRules=` of a unit that have an action, None if there are none."""
     names: list[str] = []
     last = None

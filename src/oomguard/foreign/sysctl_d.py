@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from oomguard.core.match import is_glob
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.foreign.text_file import Read, Said, lines_or_none, names_in
+from oomguard.foreign.text_file import Read, SourcedValue, lines_or_none, names_in
 
 FOLDERS = (
     "etc/sysctl.d",
@@ -81,9 +81,9 @@ def lines_that_count(
     return found
 
 
-def settings(lines: Mapping[str, Line]) -> dict[str, Said]:
+def settings(lines: Mapping[str, Line]) -> dict[str, SourcedValue]:
     """Return the values of the sysctls that oomguard knows, by dotted names, in the order of their writes."""
-    said: dict[str, Said] = {}
+    values: dict[str, SourcedValue] = {}
     for one in lines.values():
         if one.value is None:
             continue
@@ -91,23 +91,23 @@ def settings(lines: Mapping[str, Line]) -> dict[str, Said]:
         if not paths and is_glob(one.path):
             paths = [path for path in _NAMES if path not in lines and _is_meant(one.path, path)]
         for path in paths:
-            write(said, _NAMES[path], Said(one.value, one.file, one.line))
-    return said
+            write(values, _NAMES[path], SourcedValue(one.value, one.file, one.line))
+    return values
 
 
-def sysctls_said(root: str = "/") -> dict[str, Said]:
+def sysctls_said(root: str = "/") -> dict[str, SourcedValue]:
     """Return the values that sysctl.d sets on a host, by dotted names."""
     return settings(lines_that_count(sysctl_files(root)))
 
 
-def write(said: dict[str, Said], name: str, value: Said) -> None:
-    """Set a sysctl in `said`, which removes its partner. A 0 beside the partner means: not this one."""
+def write(values: dict[str, SourcedValue], name: str, value: SourcedValue) -> None:
+    """Set a sysctl in `values`, which removes its partner. A 0 beside the partner means: not this one."""
     partner = SYSCTLS[name].partner if name in SYSCTLS else ""
-    if partner in said and value.value == "0":
+    if partner in values and value.value == "0":
         return
-    said.pop(partner, None)
-    said.pop(name, None)
-    said[name] = value
+    values.pop(partner, None)
+    values.pop(name, None)
+    values[name] = value
 
 
 def _is_meant(glob: str, path: str) -> bool:

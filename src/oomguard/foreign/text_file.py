@@ -17,7 +17,7 @@ class UnreadableError(Exception):
     """A file that cannot be read; the message says why."""
 
 
-class Said(NamedTuple):
+class SourcedValue(NamedTuple):
     """A value, and the file and line that set it."""
 
     value: str

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.foreign.sysctl_d import write
-from oomguard.foreign.text_file import Read, Said, lines_or_none
+from oomguard.foreign.text_file import Read, SourcedValue, lines_or_none
 from oomguard.foreign.units import Assignment
 
 FOLDERS = ("etc/tuned/profiles", "etc/tuned", "usr/lib/tuned/profiles", "usr/lib/tuned")
@@ -34,13 +34,13 @@ class Problem(NamedTuple):
 
     what: str
     why: str
-    at: Said
+    at: SourcedValue
 
 
 class Tuned(NamedTuple):
     """The sysctls of profiles, by dotted names, in the order of their writes, and what cannot be known."""
 
-    said: dict[str, Said]
+    values: dict[str, SourcedValue]
     problems: list[Problem]
 
 
@@ -49,18 +49,18 @@ class _Section:
 
     def __init__(self) -> None:
         self.own: dict[str, str] = {}
-        self.options: dict[str, Said] = {}
+        self.options: dict[str, SourcedValue] = {}
 
-    def merge(self, options: dict[str, Said]) -> None:
-        new = {key: said.value for key, said in options.items() if key in _OWN}
+    def merge(self, options: dict[str, SourcedValue]) -> None:
+        new = {key: one.value for key, one in options.items() if key in _OWN}
         if new.get("replace") in TRUE:
             self.own, self.options = {}, {}
         for key in re.split(r"\s*[,;]\s*", new.get("drop", "")):
             self.options.pop(key, None)
         self.own |= {"type": "", "enabled": "1"} | new
-        for key, said in options.items():
+        for key, one in options.items():
             if key not in _OWN:
-                self.options[key] = said
+                self.options[key] = one
 
 
 def active_profiles(root: str = "/") -> str:
@@ -69,10 +69,10 @@ def active_profiles(root: str = "/") -> str:
     return " ".join(filter(None, (" ".join(lines_or_none(file)[:1]).strip() for file in files)))
 
 
-def tuned_sysctls(profiles: str, root: str = "/") -> dict[str, Said]:
+def tuned_sysctls(profiles: str, root: str = "/") -> dict[str, SourcedValue]:
     """Return the sysctls of a host's profiles."""
     folders = [os.path.join(root, folder) for folder in FOLDERS]
-    return load(profiles.split(), folders).said
+    return load(profiles.split(), folders).values
 
 
 def load(profiles: Iterable[str], folders: Sequence[str], read: Read = lines_or_none) -> Tuned:
@@ -80,15 +80,15 @@ def load(profiles: Iterable[str], folders: Sequence[str], read: Read = lines_or_
     problems: list[Problem] = []
     sections: dict[str, _Section] = {}
     for file in _files(profiles, folders, read, problems):
-        found: dict[str, dict[str, Said]] = {}
+        found: dict[str, dict[str, SourcedValue]] = {}
         for section, key, value, line in assignments(read(file)):
             expanded = value.replace("${i:PROFILE_DIR}", os.path.dirname(file))
-            found.setdefault(section, {})[key] = Said(expanded, file, line)
+            found.setdefault(section, {})[key] = SourcedValue(expanded, file, line)
         for section, options in found.items():
             if section != "main":
                 sections.setdefault(section, _Section()).merge(options)
     variables = _variables(sections.pop("variables", _Section()), read)
-    said: dict[str, Said] = {}
+    values: dict[str, SourcedValue] = {}
     for name, one_section in sorted(sections.items(), key=lambda one: _priority(one[1])):
         kind, own, options = one_section.own["type"] or name, one_section.own, one_section.options
         if kind not in ("sysctl", "vm") or own["enabled"] not in TRUE or not options:
@@ -106,15 +106,15 @@ def load(profiles: Iterable[str], folders: Sequence[str], read: Read = lines_or_
             if not sysctl:
                 continue
             if sysctl not in SYSCTLS:
-                said[sysctl] = one
+                values[sysctl] = one
             elif _FUNCTION.search(value):
                 problems.append(Problem(f"{key}={one.value}", _COMPUTED, one))
             elif value[:1] in ("<", ">"):
                 bound = "higher" if value[0] == ">" else "lower"
                 problems.append(Problem(f"{key}={value}", f"TuneD leaves a {bound} value alone", one))
             else:
-                write(said, sysctl, one._replace(value=value.removesuffix("%")))
-    return Tuned(said, problems)
+                write(values, sysctl, one._replace(value=value.removesuffix("%")))
+    return Tuned(values, problems)
 
 
 def assignments(lines: Iterable[str]) -> Iterator[Assignment]:
@@ -143,7 +143,7 @@ def _files(profiles: Iterable[str], folders: Sequence[str], read: Read, problems
     found: list[str] = []
     seen: set[str] = set()
 
-    def add(profile: str, included: Said) -> None:
+    def add(profile: str, included: SourcedValue) -> None:
         file = profile_file(profile.removeprefix("-"), folders)
         if not file:
             if not profile.startswith("-"):
@@ -156,22 +156,22 @@ def _files(profiles: Iterable[str], folders: Sequence[str], read: Read, problems
         includes = [one for one in assignments(read(file)) if (one.section, one.key) == ("main", "include")]
         for one in includes[-1:]:
             for name in re.split(r"\s*[,;]\s*", one.value):
-                add(name, Said(one.value, file, one.line))
+                add(name, SourcedValue(one.value, file, one.line))
         found.append(file)
 
     for profile in profiles:
-        add(profile, Said(profile, "", 0))
+        add(profile, SourcedValue(profile, "", 0))
     return found
 
 
 def _variables(section: _Section, read: Read) -> dict[str, str]:
     found: dict[str, str] = {}
-    for key, said in section.options.items():
+    for key, option in section.options.items():
         if key == "include":
-            for one in assignments(read(said.value)):
+            for one in assignments(read(option.value)):
                 found[one.key] = _expanded(one.value, found)
         else:
-            found[key] = _expanded(said.value, found)
+            found[key] = _expanded(option.value, found)
     return found
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from oomguard.foreign.text_file import Read, Said, lines_or_none, names_in
+from oomguard.foreign.text_file import Read, SourcedValue, lines_or_none, names_in
 
 SYSTEM_FOLDERS = (
     "etc/systemd/system.control",
@@ -88,16 +88,16 @@ class Units:
         main = self._file(unit)
         return [*([] if main is None else [main]), *(best[name][1] for name in sorted(best))]
 
-    def settings(self, unit: str, key: str, read: Read = lines_or_none) -> list[Said]:
+    def settings(self, unit: str, key: str, read: Read = lines_or_none) -> list[SourcedValue]:
         """Return each line that gives a setting, the one that counts last."""
         return [
-            Said(one.value, file, one.line)
+            SourcedValue(one.value, file, one.line)
             for file in self.files(unit)
             for one in assignments(read(file))
             if one.key == key and one.section
         ]
 
-    def setting(self, unit: str, key: str) -> Said | None:
+    def setting(self, unit: str, key: str) -> SourcedValue | None:
         """Return the line of a setting that counts, None if there is none."""
         return next(reversed(self.settings(unit, key)), None)
 

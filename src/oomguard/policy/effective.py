@@ -10,7 +10,7 @@ from oomguard.core.text import printable
 from oomguard.policy.lint.shadow import shadows
 from oomguard.policy.load import parse, read, used
 from oomguard.policy.nodes import Mapping, items
-from oomguard.policy.relations import Root, Said, single_values
+from oomguard.policy.relations import Root, Setting, single_values
 from oomguard.policy.scalars import Surprise, data, text_of
 from oomguard.policy.source import Sources
 from oomguard.policy.sysctl_model import COMMIT_LIMIT, keys_of
@@ -19,9 +19,9 @@ from oomguard.policy.sysctl_model import COMMIT_LIMIT, keys_of
 class Value(NamedTuple):
     """A sysctl or setting, its value on this host, and the values that it overrides."""
 
-    said: Said
+    said: Setting
     meaning: str
-    overrides: list[Said]
+    overrides: list[Setting]
 
 
 class EffectiveRule(NamedTuple):
@@ -115,17 +115,17 @@ def _section(section: str, values: list[Value]) -> Iterator[str]:
         yield from lines
 
 
-def _text(said: Said, instead: str) -> str:
+def _text(said: Setting, instead: str) -> str:
     value = text_of(said.value)
     return value if said.name == instead else f"{keys_of(said.name)[1]}: {value}"
 
 
-def _value(said: Said) -> dict[str, Any]:
+def _value(said: Setting) -> dict[str, Any]:
     value = data(said.value)
     if isinstance(value, Surprise):  # `off`, which some keys take
         value = False
     return {"name": said.name, "value": value, "source": _place(said)}
 
 
-def _place(said: Said) -> str:
+def _place(said: Setting) -> str:
     return f"{printable(said.file)}:{said.line}"

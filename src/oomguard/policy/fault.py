@@ -50,7 +50,7 @@ class Fault(NamedTuple):
         return f"{self} ({self.hint})" if self.hint else str(self)
 
 
-class Words(NamedTuple):
+class Problem(NamedTuple):
     """A fault without its place."""
 
     code: str

@@ -13,7 +13,7 @@ from oomguard.core.rule import Terms
 from oomguard.core.text import printable
 from oomguard.policy import model, nodes, relations, scalars, yaml_tree
 from oomguard.policy.compile import PolicyFile, compile_policy, compile_rule, digest
-from oomguard.policy.fault import FAULTS_LIMIT, Fault, PolicyError, Words
+from oomguard.policy.fault import FAULTS_LIMIT, Fault, PolicyError, Problem
 from oomguard.policy.language import Language
 from oomguard.policy.lint.rules import (
     names_collide,
@@ -50,13 +50,13 @@ REGEX_NODES_LIMIT = 4000
 """Maximum number of nodes of all regular expressions on names, some 200 expressions, to limit the time per
 name."""
 
-_TOO_MANY_REGEXES = Words(
+_TOO_MANY_REGEXES = Problem(
     "too-many-regexes",
     "the regular expressions on names up to here are too many, or too long",
     "write names and globs instead: a list of names takes less memory, and is faster",
 )
 
-_EMPTY_FILE = Words(
+_EMPTY_FILE = Problem(
     "empty-file",
     "the file is empty",
     "restore it: a full disk or a shell's > may have emptied it; if it should be empty, add a comment",

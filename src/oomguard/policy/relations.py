@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from oomguard.core.overcommit import KBYTES
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.policy.fault import Fault, Words, excerpt
+from oomguard.policy.fault import Fault, Problem, excerpt
 from oomguard.policy.model import CONDITIONS, Document, Rule
 from oomguard.policy.nodes import Mapping, Member, Node, items
 from oomguard.policy.scalars import text_of
@@ -28,7 +28,7 @@ class Root(NamedTuple):
     when: str = ""
 
 
-class Said(NamedTuple):
+class Setting(NamedTuple):
     """A value of which only one counts: a sysctl by its full name, or a setting; and its place."""
 
     name: str
@@ -39,7 +39,7 @@ class Said(NamedTuple):
     value: Node
     when: str = ""
 
-    def meets(self, other: "Said") -> bool:
+    def meets(self, other: "Setting") -> bool:
         """Return whether both count on some host for sure."""
         return "" in (self.when, other.when) or self.when == other.when
 
@@ -70,9 +70,9 @@ def faults(roots: "list[Root]") -> Iterator[Fault]:
             yield _conflict(here, first).at(here.file, here.line, here.column, here.name)
 
 
-def single_values(roots: Iterable[Root]) -> Iterator[tuple[Said, Said | None]]:
+def single_values(roots: Iterable[Root]) -> Iterator[tuple[Setting, Setting | None]]:
     """Yield each sysctl and setting, with what overrides it: an earlier value, or one that excludes it."""
-    counts: dict[str, list[Said]] = {}
+    counts: dict[str, list[Setting]] = {}
     for here in (said for root in roots for said in _single_values(root)):
         names = (here.name, *exclusives(here.name))
         earlier = (one for name in names for one in counts.get(name, ()) if one.meets(here))
@@ -94,8 +94,8 @@ def _rules(root: Root) -> Iterator[Fault]:
         if isinstance(bound, Mapping):
             given = [one for one in BOUNDS if one in bound.entries]
             if len(given) == len(BOUNDS) or _lacks(bound, BOUNDS, BOUNDS):
-                words = one_bound(BOUNDS, given)
-                yield words.at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
+                problem = one_bound(BOUNDS, given)
+                yield problem.at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
 
 
 def _lacks(node: Mapping, keys: Iterable[str], known: Container[str]) -> bool:
@@ -103,14 +103,14 @@ def _lacks(node: Mapping, keys: Iterable[str], known: Container[str]) -> bool:
     return node.entries.keys().isdisjoint(keys) and all(key in known for key in node.entries)
 
 
-_NO_CONDITION = Words(
+_NO_CONDITION = Problem(
     "no-condition",
     f"has no condition, so it would match every process; add at least one of {', '.join(CONDITIONS)}",
     "to match every process, write name: '*'",
 )
 
 
-def _single_values(root: Root) -> Iterator[Said]:
+def _single_values(root: Root) -> Iterator[Setting]:
     members: dict[str, Member] = {}
     for key, entry in root.node.entries.items():
         if key in _SECTIONS and isinstance(entry.value, Mapping):
@@ -119,20 +119,20 @@ def _single_values(root: Root) -> Iterator[Said]:
             members[key] = entry
     for name, (value, line, column) in members.items():
         if name in _SETTINGS or name in SYSCTLS or name == COMMIT_LIMIT:
-            yield Said(name, root.file, root.layer, line, column, value, root.when)
+            yield Setting(name, root.file, root.layer, line, column, value, root.when)
 
 
-def _conflict(here: Said, first: Said) -> Words:
+def _conflict(here: Setting, first: Setting) -> Problem:
     if first.name == here.name:
         hint = "remove one of them: of two files in one folder, neither overrides the other"
         if here.when or first.when:
             hint = "remove one of them, or give both files a different when:, because some host may fit both"
-        return Words(
+        return Problem(
             "contradiction", f"is {excerpt(here.text)} here and {excerpt(first.text)} at {first.source}", hint
         )
     why = "setting one makes the kernel zero the other"
     if {here.name, first.name} == {KBYTES, COMMIT_LIMIT}:
         why = f"{COMMIT_LIMIT} is written as {KBYTES}"
-    return Words(
+    return Problem(
         "exclusive-pair", f"conflicts with {first.name}, set at {first.source}: {why}", "remove one of them"
     )

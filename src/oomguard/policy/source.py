@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from oomguard.core.policy import Layer, is_drop_in, is_mask, layers
 from oomguard.core.text import printable
-from oomguard.policy.fault import Fault, Words
+from oomguard.policy.fault import Fault, Problem
 
 SIZE_LIMIT = 4 * 1024 * 1024
 """Bytes a policy file may have: some 80,000 rules."""
@@ -45,7 +45,7 @@ Sources = tuple[Source, ...]
 class _RefusedError(Exception):
     def __init__(self, code: str, message: str, hint: str) -> None:
         super().__init__(message)
-        self.words = Words(code, message, hint)
+        self.words = Problem(code, message, hint)
 
 
 def read_sources(path: str) -> Sources:
@@ -210,7 +210,7 @@ def _open_folders(paths: list[str]) -> Iterator[Fault]:
         if is_read_only or not (is_others or is_open):
             continue
         why = f"belongs to uid {status.st_uid}" if is_others else _writers(status)
-        yield Words(
+        yield Problem(
             "open-folder",
             f"{why}: others could remove the policy, or replace it by another file that belongs to root",
             "make root the owner of all folders above the policy, and remove write permission for others",
@@ -224,8 +224,10 @@ def _parents(file: str) -> Iterator[str]:
 
 def ignored(file: str) -> Fault:
     """Return the warning about a file whose name does not count."""
-    words = Words("ignored-file", "not read: the name of a policy file ends in .yaml", "rename it to .yaml")
-    return words.at(file, severity="warning")
+    problem = Problem(
+        "ignored-file", "not read: the name of a policy file ends in .yaml", "rename it to .yaml"
+    )
+    return problem.at(file, severity="warning")
 
 
 def _fault(file: str, error: _RefusedError | OSError) -> Fault:
@@ -233,11 +235,11 @@ def _fault(file: str, error: _RefusedError | OSError) -> Fault:
         return error.words.at(file)
     if error.errno == errno.ENOENT and os.path.islink(file):
         message = f"is a link to {printable(os.readlink(file))}, which does not exist"
-        return Words("missing-file", message, "remove the link, or create that file").at(file)
+        return Problem("missing-file", message, "remove the link, or create that file").at(file)
     if error.errno == errno.ENOENT:
         hint = "create it: `oomguard advise` suggests one; or give another with --policy"
-        return Words("missing-file", "no such file", hint).at(file)
+        return Problem("missing-file", "no such file", hint).at(file)
     reason = os.strerror(error.errno) if error.errno else str(error)
     is_denied = error.errno in {errno.EACCES, errno.EPERM}
     hint = "run this as root, or make the policy readable: it contains no secrets" if is_denied else ""
-    return Words("unreadable", f"cannot be read: {reason}", hint).at(file)
+    return Problem("unreadable", f"cannot be read: {reason}", hint).at(file)

@@ -11,7 +11,7 @@ from oomguard.core.overcommit import KBYTES, RATIO
 from oomguard.core.sysctl import SYSCTLS, ULONG_MAX, Sysctl
 from oomguard.core.text import any_of
 from oomguard.policy import values
-from oomguard.policy.fault import Words
+from oomguard.policy.fault import Problem
 from oomguard.policy.language import Language, Takes, key
 from oomguard.policy.patterns import refusal
 from oomguard.policy.values import Amount
@@ -152,9 +152,9 @@ def _checked(row: Sysctl, want: Takes) -> Callable[[Knob], Knob]:
     return check
 
 
-def one_bound(kinds: Sequence[str], given: Iterable[str]) -> Words:
+def one_bound(kinds: Sequence[str], given: Iterable[str]) -> Problem:
     """Return the fault of a mapping that has none of these keys, or several."""
-    return Words(
+    return Problem(
         "one-bound",
         f"must have {'exactly one of ' if kinds[1:] else ''}{any_of(kinds)}, "
         f"got {' and '.join(given) or 'nothing'}",

@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn
 
 import yaml
 
-from oomguard.policy.fault import Fault, Words, excerpt
+from oomguard.policy.fault import Fault, Problem, excerpt
 from oomguard.policy.messages.yaml_syntax import syntax_fault
 from oomguard.policy.nodes import Mapping, Member, Node, Scalar, Sequence
 from oomguard.policy.scalars import has_surrogate
@@ -67,15 +67,15 @@ def _decode(file: str, content: bytes) -> str | Fault:
         if bad is None:
             return text
         before = text[: bad.start()]
-        words = Words(
+        problem = Problem(
             "control-character",
             f"control character U+{ord(bad[0]):04X} is not allowed in YAML",
             'remove it, or write it as an escape such as "\\x1b" in double quotes',
         )
     except UnicodeDecodeError as error:
         before, byte = error.object[: error.start].decode(), error.object[error.start]
-        words = Words("not-utf-8", f"byte 0x{byte:02x} is not valid UTF-8", "save the file as UTF-8")
-    return words.at(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        problem = Problem("not-utf-8", f"byte 0x{byte:02x} is not valid UTF-8", "save the file as UTF-8")
+    return problem.at(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
 
 
 @dataclass(slots=True)
@@ -219,11 +219,11 @@ class _Builder:
         if depth > DEPTH_LIMIT:
             self._stop(line, column, _TOO_DEEP)
 
-    def _refuse(self, line: int, column: int, words: Words) -> None:
-        self.faults.append(words.at(self._file, line, column, self._path()))
+    def _refuse(self, line: int, column: int, problem: Problem) -> None:
+        self.faults.append(problem.at(self._file, line, column, self._path()))
 
-    def _stop(self, line: int, column: int, words: Words) -> NoReturn:
-        self._refuse(line, column, words)
+    def _stop(self, line: int, column: int, problem: Problem) -> NoReturn:
+        self._refuse(line, column, problem)
         raise _StopError
 
     def _path(self) -> str:
@@ -243,63 +243,65 @@ def _place(event: yaml.Event) -> tuple[int, int]:
     return mark.line + 1, mark.column + 1
 
 
-_SEVERAL_DOCUMENTS = Words(
+_SEVERAL_DOCUMENTS = Problem(
     "several-documents",
     "a second YAML document starts here; a policy file is one document",
     "remove the ---, or move the second part to a drop-in",
 )
-_NOT_UNICODE = Words("not-unicode", "contains half of a surrogate pair, which is not a character")
-_TOO_MANY_VALUES = Words(
+_NOT_UNICODE = Problem("not-unicode", "contains half of a surrogate pair, which is not a character")
+_TOO_MANY_VALUES = Problem(
     "too-many-values",
     f"the file has more than {NODE_LIMIT:,} values",
     "use globs and lists of names, or split the rules into drop-ins",
 )
-_TOO_MANY_ALIASES = Words(
+_TOO_MANY_ALIASES = Problem(
     "too-many-aliases",
     f"aliases expand to more than {ALIAS_LIMIT:,} values",
     "write fewer rules with longer lists of names",
 )
-_TOO_DEEP = Words(
+_TOO_DEEP = Problem(
     "too-deep",
     f"lists and mappings are nested more than {DEPTH_LIMIT} levels deep",
     "a policy needs four levels; quote text that starts with [ or {",
 )
-_COMPLEX_KEY = Words("complex-key", "a list or mapping cannot be a key", "quote text that starts with [ or {")
-_MERGE_KEY = Words(
+_COMPLEX_KEY = Problem(
+    "complex-key", "a list or mapping cannot be a key", "quote text that starts with [ or {"
+)
+_MERGE_KEY = Problem(
     "merge-key",
     "merge keys (<<) are not allowed in a policy",
     "repeat the keys, or list several names in one rule: name: [a, b]",
 )
 
 
-def _unknown_anchor(name: str) -> Words:
+def _unknown_anchor(name: str) -> Problem:
     shown = excerpt(name)
-    return Words(
+    return Problem(
         "unknown-anchor",
         f"*{shown} refers to an anchor &{shown}, but there is none above",
         f"quote a name that starts with *: '*{shown}'",
     )
 
 
-def _recursive_alias(name: str) -> Words:
+def _recursive_alias(name: str) -> Problem:
     shown = excerpt(name)
-    return Words(
+    return Problem(
         "recursive-alias",
         f"*{shown} refers to a value that contains it",
         "write the value instead of the alias",
     )
 
 
-def _duplicate_key(key: str, first: Member) -> Words:
+def _duplicate_key(key: str, first: Member) -> Problem:
     hint = "remove one of them; YAML would silently use the last one"
     if key in {"rules", "vm", "kernel"}:
         hint = "move everything below the first one"
-    return Words("duplicate-key", f"{excerpt(key)} is already set on line {first.line}", hint)
+    return Problem("duplicate-key", f"{excerpt(key)} is already set on line {first.line}", hint)
 
 
-def _tag(tag: str) -> Words:
+def _tag(tag: str) -> Problem:
     shown = excerpt(tag.replace("tag:yaml.org,2002:", "!!", 1))
-    return Words(
+    return Problem(
         "tag",
         f"YAML tags ({shown}) are not allowed in a policy",
         "remove the tag; quote text that starts with !",

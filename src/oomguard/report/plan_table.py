@@ -15,7 +15,7 @@ from oomguard.core.text import counted, printable, some_of
 from oomguard.report.sentences import sentence, subjects
 from oomguard.report.tables import console, print_text, table
 
-WORDS: dict[ObstacleKind, str] = {
+OBSTACLE_NAMES: dict[ObstacleKind, str] = {
     "refused": "refused",
     "denied": "denied here",
     "may-be-denied": "may be denied",
@@ -139,17 +139,17 @@ def _obstacles(changes: Sequence[Change]) -> Iterator[tuple[str, str]]:
         which = ", ".join(sysctls) or subjects(group)
         others = len({change.obstacle and change.obstacle.reason for change in group}) - 1
         more = f"; and {counted(others, 'other reason')}: oomguard explain PID" if others else ""
-        yield f"{WORDS[obstacle.kind]}: {which}: {obstacle.reason}{more}", obstacle.hint
+        yield f"{OBSTACLE_NAMES[obstacle.kind]}: {which}: {obstacle.reason}{more}", obstacle.hint
 
 
 def _totals(changes: Sequence[Change], applied: str) -> str:
     counts = Counter(change.obstacle and change.obstacle.kind for change in changes)
-    stopped = (f"{counts[kind]} {word}" for kind, word in WORDS.items() if counts[kind])
+    stopped = (f"{counts[kind]} {word}" for kind, word in OBSTACLE_NAMES.items() if counts[kind])
     return ", ".join([f"{counts[None]} {applied}", *stopped])
 
 
 def _state(change: Change) -> Text:
-    return Text("" if change.obstacle is None else WORDS[change.obstacle.kind], style="yellow")
+    return Text("" if change.obstacle is None else OBSTACLE_NAMES[change.obstacle.kind], style="yellow")
 
 
 def _to(change: Change) -> Text:

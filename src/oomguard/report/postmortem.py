@@ -32,7 +32,7 @@ class ValueOrigin(NamedTuple):
     when: str
 
 
-class Told(NamedTuple):
+class Incident(NamedTuple):
     """A report and everything known about it; `number` counts from 1 in the order of the log."""
 
     number: int
@@ -43,6 +43,11 @@ class Told(NamedTuple):
     """The policy that `backtest` used, "" without one."""
     before: Sequence[Sample] = ()
     """What the flight recorder has about the minutes before."""
+
+    @property
+    def replayed(self) -> dict[int, Replayed]:
+        """The candidates under that policy, by pid."""
+        return {} if self.backtest is None else {one.place.task.pid: one for one in self.backtest.replayed}
 
 
 class Fact(NamedTuple):
@@ -88,9 +93,9 @@ def killed_by_other(other: OtherKill) -> str:
     return cgroup_title(other.victim) if "/" in other.victim else legible(other.victim)
 
 
-def brief(told: Told) -> str:
+def brief(incident: Incident) -> str:
     """Return when and where, for a report of nothing but a kill, and the facts about the victim."""
-    return "; ".join(filter(None, (circumstances(told.finding.report), *_victim(told))))
+    return "; ".join(filter(None, (circumstances(incident.finding.report), *_victim(incident))))
 
 
 def circumstances(report: Report) -> str:
@@ -191,30 +196,30 @@ def candidates(finding: Finding) -> Sequence[Place]:
     return finding.ranked or sorted(unranked, key=lambda one: one.pages, reverse=True)
 
 
-def listed(told: Told, limit: int) -> tuple[list[Place], int]:
+def listed(incident: Incident, limit: int) -> tuple[list[Place], int]:
     """Return the first candidates and those that were killed, and how many more there are; 0 lists all."""
-    places, killed = candidates(told.finding), {kill.pid for kill in told.finding.report.kills}
+    places, killed = candidates(incident.finding), {kill.pid for kill in incident.finding.report.kills}
     shown = [one for at, one in enumerate(places) if not limit or at < limit or one.task.pid in killed]
     return shown, len(places) - len(shown)
 
 
-def facts(told: Told) -> Iterator[Fact]:
+def facts(incident: Incident) -> Iterator[Fact]:
     """Yield why, which process was next, and the facts about the victim and memory."""
-    report = told.finding.report
+    report = incident.finding.report
     if report.other is not None:
         yield Fact("Words", printable(report.other.said))
-        yield from (Fact("Before", text) for text in course_of(report, told.before))
+        yield from (Fact("Before", text) for text in course_of(report, incident.before))
         return
-    for name, sentences, between in _FACTS_OF_A_LINE if told.finding.is_bare else _FACTS:
-        if text := between.join(sentences(told)):
+    for name, sentences, between in _FACTS_OF_A_LINE if incident.finding.is_bare else _FACTS:
+        if text := between.join(sentences(incident)):
             yield Fact(name, text)
 
 
 # Why that process, and which one was next
 
 
-def _why(told: Told) -> Iterator[str]:
-    finding = told.finding
+def _why(incident: Incident) -> Iterator[str]:
+    finding = incident.finding
     report, victim, total = finding.report, finding.victim, finding.total_pages
     if report.victim is None:
         if report.ending:
@@ -268,8 +273,8 @@ def _points(badness: int, finding: Finding) -> str:
     return kib(badness * finding.report.memory.page_kib)
 
 
-def _next(told: Told) -> Iterator[str]:
-    finding = told.finding
+def _next(incident: Incident) -> Iterator[str]:
+    finding = incident.finding
     victim, runner_up, largest = finding.victim, finding.runner_up, finding.largest
     if finding.why not in ("highest", "sysrq") or victim is None or victim.badness is None:
         return
@@ -307,8 +312,8 @@ def _held(place: Place, finding: Finding) -> str:
 # The victim
 
 
-def _victim(told: Told) -> Iterator[str]:
-    report, place = told.finding.report, told.finding.victim
+def _victim(incident: Incident) -> Iterator[str]:
+    report, place = incident.finding.report, incident.finding.victim
     victim = report.victim
     if victim is None:
         return
@@ -322,13 +327,13 @@ def _victim(told: Told) -> Iterator[str]:
     if rss_kib is not None:
         parts.append(f"{kib(rss_kib)} in RAM")
         parts += [f"{kib(place.task.swap * report.memory.page_kib)} in swap"] if place is not None else []
-    value = value_of_victim(told.finding)
+    value = value_of_victim(incident.finding)
     if value is not None:
         parts.append(f"{'oom_adj' if report.has_oom_adj else 'oom_score_adj'} {value}")
     if parts:
         yield f"{', '.join(parts)}."
-    if told.origin is not None:
-        yield origin_of(told.origin)
+    if incident.origin is not None:
+        yield origin_of(incident.origin)
 
 
 def origin_of(origin: ValueOrigin) -> str:
@@ -344,8 +349,8 @@ def value_of_victim(finding: Finding) -> int | None:
     return None if finding.victim is None else finding.victim.task.oom_score_adj
 
 
-def _also(told: Told) -> Iterator[str]:
-    report = told.finding.report
+def _also(incident: Incident) -> Iterator[str]:
+    report = incident.finding.report
     others = report.kills[1:]
     if others:
         yield f"The kernel also killed {some_of([*map(label, others)], _OTHERS)}."
@@ -356,10 +361,10 @@ def _also(told: Told) -> Iterator[str]:
 # Another policy, and what is unknown
 
 
-def _replayed(told: Told) -> Iterator[str]:
-    if not told.policy:
+def _replayed(incident: Incident) -> Iterator[str]:
+    if not incident.policy:
         return
-    policy, backtest = printable(told.policy), told.backtest
+    policy, backtest = printable(incident.policy), incident.backtest
     if backtest is None:
         yield f"Under {policy}: unknown, because the report has no task table or not the size of memory."
         return
@@ -369,7 +374,7 @@ def _replayed(told: Told) -> Iterator[str]:
     names = [_would(one) for one in backtest.victims[:_OTHERS]]
     if len(backtest.victims) > _OTHERS:
         names.append(f"one of {len(backtest.victims) - _OTHERS} more")
-    if told.finding.report.chosen is None and told.finding.report.victim is None:
+    if incident.finding.report.chosen is None and incident.finding.report.victim is None:
         yield f"Under {policy}, first in the kill order would be {' or '.join(names)}."
     elif backtest.result == "same":
         yield f"Under {policy}, the same process would have been killed: {names[0]}."
@@ -396,9 +401,9 @@ def value_of(task: Task, replayed: Replayed | None) -> str:
     return f"{task.oom_score_adj}→{replayed.likely.value}{'?' if len(values) > 1 else ''}"
 
 
-def _missing(told: Told) -> Iterator[str]:
+def _missing(incident: Incident) -> Iterator[str]:
     """Yield what the report lacks."""
-    finding, report = told.finding, told.finding.report
+    finding, report = incident.finding, incident.finding.report
     if report.is_mixed:
         yield "whatever is not certain: lines of two reports may be mixed here"
         if not report.tasks:
@@ -424,16 +429,16 @@ def _missing(told: Told) -> Iterator[str]:
         )
 
 
-_FACTS: Sequence[tuple[str, Callable[[Told], Iterable[str]], str]] = (
+_FACTS: Sequence[tuple[str, Callable[[Incident], Iterable[str]], str]] = (
     ("Why", _why, " "),
     ("Next", _next, " "),
     ("Victim", _victim, " "),
     ("Also", _also, " "),
-    ("Memory", lambda told: memory_of(told.finding), " "),
-    ("Before", lambda told: course_of(told.finding.report, told.before) if told.before else (), " "),
+    ("Memory", lambda one: memory_of(one.finding), " "),
+    ("Before", lambda one: course_of(one.finding.report, one.before) if one.before else (), " "),
     ("Policy", _replayed, " "),
     ("Missing", _missing, "; "),
-    ("Assumed", lambda told: told.finding.assumed, "; "),
+    ("Assumed", lambda one: one.finding.assumed, "; "),
 )
 """How the sentences of each fact are joined."""
 _FACTS_OF_A_LINE = [one for one in _FACTS if one[0] in ("Why", "Victim", "Before", "Policy", "Missing")]

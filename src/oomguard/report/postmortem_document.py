@@ -12,34 +12,34 @@ from oomguard.oom.other_killer import OtherKill
 from oomguard.oom.postmortem import Finding, Place, share_of
 from oomguard.oom.report import Choice, Report, Task
 from oomguard.oom.unread import Unread
-from oomguard.report.postmortem import Told, candidates, facts, headline, moment
+from oomguard.report.postmortem import Incident, candidates, facts, headline, moment
 from oomguard.report.postmortem_before import before_document
 
 FORMAT = 1
 
 
-def told_json(told: Told, *, limit: int = 0) -> str:
+def incident_json(incident: Incident, *, limit: int = 0) -> str:
     """Return a report as an object of JSON in one line; `limit` keeps that many tasks, 0 all.
 
     There may be a million, so what a line of a kill alone tells takes no encoder: setting one up costs more.
     """
-    finding, report, chosen = told.finding, told.finding.report, told.finding.report.chosen
+    finding, report, chosen = incident.finding, incident.finding.report, incident.finding.report.chosen
     killed = {kill.pid for kill in report.kills} if report.tasks else ()
     rows = {task.pid: task for task in report.tasks if task.pid in killed}
     kills = [_kill_json(kill, rows.get(kill.pid)) for kill in report.kills]
     where = (finding.constraint, report.oom_memcg, report.task_memcg, report.nodes)
-    words = [_encode(f"{label}: {text}") for label, text in facts(told)]
+    words = [_encode(f"{label}: {text}") for label, text in facts(incident)]
     return (
-        f'{{"number": {told.number}, "time": {_text(moment(report) if report.when else "")}'
+        f'{{"number": {incident.number}, "time": {_text(moment(report) if report.when else "")}'
         f', "uptime_seconds": {_NULL if report.uptime_seconds is None else report.uptime_seconds}'
         f', "host": {_text(report.host)}, "summary": {_encode(headline(finding))}'
         f', "explanation": [{", ".join(words)}]'
         f", {_cause_json(*where, _outcome_name(report), finding.why)}"
         f', "chosen": {_NULL if chosen is None else _encode(_choice_document(chosen))}'
-        f', "given_by": {_NULL if told.origin is None else _encode(told.origin._asdict())}'
-        f', "before": {_encode(before_document(report, told.before)) if told.before else _NULL}'
+        f', "given_by": {_NULL if incident.origin is None else _encode(incident.origin._asdict())}'
+        f', "before": {_encode(before_document(report, incident.before)) if incident.before else _NULL}'
         f', "victim": {kills[0] if kills else _NULL}, "killed": [{", ".join(kills)}]'
-        f", {_decision_json(told, limit)}"
+        f", {_decision_json(incident, limit)}"
     )
 
 
@@ -72,21 +72,21 @@ def _choice_document(chosen: Choice) -> dict[str, Any]:
     return {"pid": chosen.pid, "comm": printable(chosen.comm), "score": chosen.score}
 
 
-def _decision_json(told: Told, limit: int) -> str:
+def _decision_json(incident: Incident, limit: int) -> str:
     """Return the rest of the object. It is the same for all reports that are only the line of a kill."""
-    if not told.finding.is_bare:
-        return _encode(_decision_document(told, limit))[1:]
-    if (decision := _DECISIONS.get(told.policy)) is None:
-        decision = _DECISIONS[told.policy] = _encode(_decision_document(told, limit))[1:]
+    if not incident.finding.is_bare:
+        return _encode(_decision_document(incident, limit))[1:]
+    if (decision := _DECISIONS.get(incident.policy)) is None:
+        decision = _DECISIONS[incident.policy] = _encode(_decision_document(incident, limit))[1:]
     return decision
 
 
 _DECISIONS: dict[str, str] = {}
 
 
-def _decision_document(told: Told, limit: int) -> dict[str, Any]:
+def _decision_document(incident: Incident, limit: int) -> dict[str, Any]:
     """Return what only a report of several lines shows."""
-    finding, report = told.finding, told.finding.report
+    finding, report = incident.finding, incident.finding.report
     invoker = report.invoker
     page = report.memory.page_kib * 1024
     return {
@@ -109,7 +109,7 @@ def _decision_document(told: Told, limit: int) -> dict[str, Any]:
         "suppressed": report.suppressed,
         "assumed": list(finding.assumed),
         "tasks": [_task_document(one, finding, page) for one in candidates(finding)[: limit or None]],
-        "policy": None if not told.policy else _backtest_document(told),
+        "policy": None if not incident.policy else _backtest_document(incident),
     }
 
 
@@ -194,12 +194,12 @@ def _task_document(one: Place, finding: Finding, page: int) -> dict[str, Any]:
     }
 
 
-def _backtest_document(told: Told) -> dict[str, Any]:
-    backtest = told.backtest
+def _backtest_document(incident: Incident) -> dict[str, Any]:
+    backtest = incident.backtest
     if backtest is None:
-        return {"policy": printable(told.policy), "result": "unknown", "victims": [], "open_rules": []}
+        return {"policy": printable(incident.policy), "result": "unknown", "victims": [], "open_rules": []}
     return {
-        "policy": printable(told.policy),
+        "policy": printable(incident.policy),
         "result": backtest.result,
         "victims": [
             {

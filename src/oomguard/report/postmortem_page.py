@@ -10,7 +10,7 @@ from oomguard.report import postmortem
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, numbers, render
 from oomguard.report.postmortem_before import grown, is_of_same, until_kill
-from oomguard.report.postmortem_document import told_json
+from oomguard.report.postmortem_document import incident_json
 from oomguard.report.recording_page import growth_table
 
 TASKS = 200
@@ -21,33 +21,36 @@ _HOLDERS = 10
 _JSON_LENGTH = 200_000
 
 
-def postmortem_page(told: Sequence[postmortem.Told], *, limit: int, where: str, notes: Sequence[str]) -> str:
+def postmortem_page(
+    incidents: Sequence[postmortem.Incident], *, limit: int, where: str, notes: Sequence[str]
+) -> str:
     """Return reports as HTML. `where` is the log that they are from."""
-    if not told:
+    if not incidents:
         article = Article(f"No report of the OOM killer in {where}.", is_calm=True)
         return render(Page(article.headline, [article], notes))
-    title = (
-        postmortem.headline(told[0].finding) if len(told) == 1 else f"{len(told)} reports of the OOM killer"
-    )
-    return render(Page(title, [_article(one, limit) for one in told], notes))
+    title = f"{len(incidents)} reports of the OOM killer"
+    if len(incidents) == 1:
+        title = postmortem.headline(incidents[0].finding)
+    return render(Page(title, [_article(one, limit) for one in incidents], notes))
 
 
-def _article(told: postmortem.Told, limit: int) -> Article:
-    finding, report = told.finding, told.finding.report
-    said = [*postmortem.facts(told._replace(origin=None)), *postmortem.paths(report)]
+def _article(incident: postmortem.Incident, limit: int) -> Article:
+    finding, report = incident.finding, incident.finding.report
+    said = [*postmortem.facts(incident._replace(origin=None)), *postmortem.paths(report)]
     sections = [Section("What happened", [fact for fact in said if fact.label != "Policy"])]
     if rows := _held(finding):
         columns = (Column("What"), numbers("Memory"), numbers("Part"), Column(""))
         held = Table("The largest, as the kernel counted them", columns, rows)
         sections.append(Section("What held memory", table=held, note=_together(finding)))
-    if told.before:
-        sections.append(_before(told))
+    if incident.before:
+        sections.append(_before(incident))
     if report.tasks:
-        sections.append(_candidates(told, limit))
-    policy = [] if told.origin is None else [postmortem.Fact("Value", postmortem.origin_of(told.origin))]
+        sections.append(_candidates(incident, limit))
+    origin = incident.origin
+    policy = [] if origin is None else [postmortem.Fact("Value", postmortem.origin_of(origin))]
     if policy := [*policy, *(fact for fact in said if fact.label == "Policy")]:
         sections.append(Section("The policy's part", policy))
-    document = json.dumps(json.loads(told_json(told, limit=limit)), indent=1, ensure_ascii=False)
+    document = json.dumps(json.loads(incident_json(incident, limit=limit)), indent=1, ensure_ascii=False)
     if len(document) > _JSON_LENGTH:
         document = ""  # a cgroup that was killed as a whole can have thousands of processes
     folded = [("The kernel's own lines", _lines(report.raw)), ("The same for programs, as JSON", document)]
@@ -113,22 +116,22 @@ def _size(pages: int, finding: Finding) -> str:
     return kib(pages * finding.report.memory.page_kib)
 
 
-def _before(told: postmortem.Told) -> Section:
-    report = told.finding.report
-    found = grown(report, told.before)
-    samples = until_kill(report, told.before)
+def _before(incident: postmortem.Incident) -> Section:
+    report = incident.finding.report
+    found = grown(report, incident.before)
+    samples = until_kill(report, incident.before)
     shown = [one.holder for one in found[:LINES]] or list(samples[-1].holders[:LINES])
     charts = [growth_chart(samples, shown)]
-    if left := [one for one in told.before if is_of_same(report, one)]:
+    if left := [one for one in incident.before if is_of_same(report, one)]:
         charts.append(left_chart(left))
     return Section("What grew before", charts=charts, table=growth_table(found, shown))
 
 
-def _candidates(told: postmortem.Told, limit: int) -> Section:
-    finding = told.finding
-    shown, hidden = postmortem.listed(told, limit)
+def _candidates(incident: postmortem.Incident, limit: int) -> Section:
+    finding = incident.finding
+    shown, hidden = postmortem.listed(incident, limit)
     killed = {kill.pid for kill in finding.report.kills}
-    replayed = {} if told.backtest is None else {one.place.task.pid: one for one in told.backtest.replayed}
+    replayed = incident.replayed
     columns = [
         numbers("Now"),
         *([numbers("New")] if replayed else ()),

@@ -16,7 +16,7 @@ from oomguard.oom.postmortem import Finding, Place, share_of
 from oomguard.oom.report import Report
 from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.postmortem import (
-    Told,
+    Incident,
     brief,
     candidates,
     circumstances,
@@ -45,34 +45,34 @@ _LEAST_CELLS = 8
 _WIDTH_OF_BARS = 72
 
 
-class Row(tuple[str, ...]):
+class ListRow(tuple[str, ...]):
     """A report as a line of the list of many: all that is kept of it."""
 
 
-def print_told(told: Told, *, limit: int, out: Console, is_brief: bool = False) -> None:
+def print_incident(incident: Incident, *, limit: int, out: Console, is_brief: bool = False) -> None:
     """Print a report: what happened and why in words, and then the candidates in a table.
 
     One that is only the line of a kill is two lines if `is_brief`: there may be hundred thousands.
     """
-    finding = told.finding
+    finding = incident.finding
     bold = "\x1b[1m{}\x1b[0m" if out.color_system else "{}"
-    parts = _parts(told, out.width, bold, is_brief=is_brief and finding.is_bare)
+    parts = _parts(incident, out.width, bold, is_brief=is_brief and finding.is_bare)
     out.file.write("\n".join([*parts, ""]))  # rich takes ten times as long
     if finding.report.tasks:
         out.print()
-        shown, hidden = listed(told, limit)
-        out.print(task_table(told, shown, width=out.width))
+        shown, hidden = listed(incident, limit)
+        out.print(task_table(incident, shown, width=out.width))
         if hidden:
             out.print(f"and {hidden} more; --tasks 0 shows all")
 
 
-def _parts(told: Told, width: int, bold: str, *, is_brief: bool) -> Iterator[str]:
+def _parts(incident: Incident, width: int, bold: str, *, is_brief: bool) -> Iterator[str]:
     """Yield which process was killed and why, when and where, and the rest as a list."""
-    report, number = told.finding.report, f"#{told.number}  "
-    yield _hanging(number, headline(told.finding), width, bold, bold)
-    if where := brief(told) if is_brief else circumstances(report):
+    report, number = incident.finding.report, f"#{incident.number}  "
+    yield _hanging(number, headline(incident.finding), width, bold, bold)
+    if where := brief(incident) if is_brief else circumstances(report):
         yield _hanging(" " * len(number), where, width)
-    found, of_paths = [] if is_brief else [*facts(told)], [*paths(report)]
+    found, of_paths = [] if is_brief else [*facts(incident)], [*paths(report)]
     if not found and not of_paths:
         return
     yield ""
@@ -109,10 +109,10 @@ def _broken(text: str, width: int) -> Iterator[str]:
         yield line
 
 
-def task_table(told: Told, shown: Iterable[Place], *, width: int) -> Table:
+def task_table(incident: Incident, shown: Iterable[Place], *, width: int) -> Table:
     """Return the candidates, the first in kill order first, for a screen of that many columns."""
-    finding = told.finding
-    replayed = {} if told.backtest is None else {one.place.task.pid: one for one in told.backtest.replayed}
+    finding = incident.finding
+    replayed = incident.replayed
     headings = ["", "NOW", "NEW", "PID", "NAME", "UID", "MEMORY", "BAR", "VALUE", "SCORE", "RULE"]
     if not replayed:
         headings = [name for name in headings if name not in ("NEW", "RULE")]
@@ -197,30 +197,30 @@ _WHY_UNREAD: dict[Why, str] = {
 }
 
 
-def list_row(told: Told) -> Row:
+def list_row(incident: Incident) -> ListRow:
     """Return what the list of many reports shows of one."""
-    finding, report = told.finding, told.finding.report
+    finding, report = incident.finding, incident.finding.report
     victim = report.victim
     value = None if victim is None else value_of_victim(finding)
     if report.other is not None:
         killed = killed_by_other(report.other)
         where = "the kernel" if report.other.is_kernels else report.other.by
         where = f"{where}?" if report.other.or_by else where
-        cells = (str(told.number), short_moment(report), killed, "", "", where, printable(report.host), "")
-        return Row(cells)
+        host = printable(report.host)
+        return ListRow((str(incident.number), short_moment(report), killed, "", "", where, host, ""))
     where = {"memcg": cgroup_title(report.oom_memcg) or "a cgroup", "none": "the host", None: ""}.get(
         finding.constraint, str(finding.constraint)
     )
-    return Row(
+    return ListRow(
         (
-            str(told.number),
+            str(incident.number),
             short_moment(report),
             _chosen(report) if victim is None else _killed(victim, len(report.kills) - 1),
             "" if victim is None or victim.rss_kib is None else compact(victim.rss_kib),
             "" if value is None else str(value),
             where,
             printable(report.host),
-            _under_policy(told),
+            _under_policy(incident),
         )
     )
 
@@ -238,10 +238,10 @@ def _killed(victim: Kill, others: int) -> str:
     return f"{comm}[{victim.pid}]{f' +{others}' if others else ''}"
 
 
-def _under_policy(told: Told) -> str:
-    if not told.policy:
+def _under_policy(incident: Incident) -> str:
+    if not incident.policy:
         return ""
-    backtest = told.backtest
+    backtest = incident.backtest
     if backtest is None:
         return "unknown"
     match backtest.result:
@@ -255,7 +255,7 @@ def _under_policy(told: Told) -> str:
             return f"{label(backtest.victims[0].place.task)}?"
 
 
-def print_list(rows: Sequence[Row], *, has_policy: bool) -> None:
+def print_list(rows: Sequence[ListRow], *, has_policy: bool) -> None:
     """Print many reports, one per line."""
     out = console()
     columns = list(zip(_HEADINGS, *rows, strict=True))

@@ -11,7 +11,7 @@ from oomguard.core.sample import NOTICED_KIB
 from oomguard.core.text import printable, wrapped
 from oomguard.oom.badness import share
 from oomguard.oom.ranking import Rank, Ranked
-from oomguard.report.plan_table import WORDS
+from oomguard.report.plan_table import OBSTACLE_NAMES
 from oomguard.report.rank_view import View, exemption, summary
 from oomguard.report.tables import bar, console, dense_table
 
@@ -20,7 +20,7 @@ WIDTH_OF_ALL = 100
 """On narrower screens, a table with rules has no bars and no scores."""
 WIDTH_OF_USERS = 70
 """On narrower screens, a table has no bars and no users, and beside rules no growth."""
-_OBSTACLES: dict[ObstacleKind, str] = WORDS | {"denied": "denied", "may-be-denied": "denied?"}
+_OBSTACLES: dict[ObstacleKind, str] = OBSTACLE_NAMES | {"denied": "denied", "may-be-denied": "denied?"}
 """Names of obstacles, short enough for the rule beside them."""
 NAME_CELLS = 20
 """A name has 15 bytes, more only if escaped."""

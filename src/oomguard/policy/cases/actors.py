@@ -8,11 +8,11 @@ from oomguard.core.cgroup import in_user_slice, is_system_service, system_unit
 from oomguard.core.process import COMM_LENGTH, DELETED, Identity, Process, Program
 from oomguard.policy.cases.case_host import CaseUsers
 from oomguard.policy.cases.case_model import PID_MAX, CaseProcess
-from oomguard.policy.fault import Words, excerpt
+from oomguard.policy.fault import Problem, excerpt
 from oomguard.policy.nodes import Mapping, Node
 
-Told = list[tuple[CaseProcess, Mapping]]
-Refuse = Callable[[Words, Node], None]
+CaseProcesses = list[tuple[CaseProcess, Mapping]]
+Refuse = Callable[[Problem, Node], None]
 
 _FIRST_PID = 100
 _ROOTS_FOLDERS = ("/bin/", "/lib", "/opt/", "/sbin/", "/usr/")
@@ -41,16 +41,16 @@ class Actor(NamedTuple):
     expected: Expected | None = None
 
 
-def read_actors(told: Told, users: CaseUsers, refuse: Refuse) -> Iterator[Actor]:
+def read_actors(processes: CaseProcesses, users: CaseUsers, refuse: Refuse) -> Iterator[Actor]:
     """Yield the processes of a case, parents before their children; `refuse` gets the faults."""
-    pids = _pids(told, refuse)
-    parents = _parents(told, refuse)
+    pids = _pids(processes, refuse)
+    parents = _parents(processes, refuse)
     order, own_ancestor = _parents_first(parents)
     if own_ancestor is not None:
-        refuse(_OWN_ANCESTOR, told[own_ancestor][1])
+        refuse(_OWN_ANCESTOR, processes[own_ancestor][1])
         return
     for at in order:
-        (one, node), parent = told[at], parents[at]
+        (one, node), parent = processes[at], parents[at]
         process = _process(one, pids[at], 1 if parent is None else pids[parent], users)
         if one.cgroup is not None and (one.unit is not None or one.user_unit is not None):
             refuse(_UNIT_AND_CGROUP, node.entries["cgroup"].value)
@@ -60,26 +60,26 @@ def read_actors(told: Told, users: CaseUsers, refuse: Refuse) -> Iterator[Actor]
         yield Actor(process, inherits, one.original, _expected(one, node))
 
 
-def _pids(told: Told, refuse: Refuse) -> list[int]:
+def _pids(processes: CaseProcesses, refuse: Refuse) -> list[int]:
     taken = set()
-    for one, node in told:
+    for one, node in processes:
         if one.pid in taken:
             message = f"another process of this case has the pid {one.pid}"
-            refuse(Words("same-pid", message, "remove it, or choose another"), node)
+            refuse(Problem("same-pid", message, "remove it, or choose another"), node)
         if one.pid is not None:
             taken.add(one.pid)
     free = (pid for pid in range(_FIRST_PID, PID_MAX) if pid not in taken)
-    return [next(free) if one.pid is None else one.pid for one, _ in told]
+    return [next(free) if one.pid is None else one.pid for one, _ in processes]
 
 
-def _parents(told: Told, refuse: Refuse) -> list[int | None]:
+def _parents(processes: CaseProcesses, refuse: Refuse) -> list[int | None]:
     """Return the position of each process's parent, None if it has none or the parent is unknown."""
     called: dict[int | str | None, list[int]] = {}
-    for at, (one, _) in enumerate(told):
+    for at, (one, _) in enumerate(processes):
         called.setdefault(one.name, []).append(at)
         called.setdefault(one.pid, []).append(at)
     parents: list[int | None] = []
-    for at, (one, node) in enumerate(told):
+    for at, (one, node) in enumerate(processes):
         found = [*islice((other for other in called.get(one.parent, ()) if other != at), 2)]
         if one.parent is not None and len(found) != 1:
             refuse(_no_parent(one.parent, is_called=bool(found)), node.entries["parent"].value)
@@ -87,12 +87,12 @@ def _parents(told: Told, refuse: Refuse) -> list[int | None]:
     return parents
 
 
-def _no_parent(parent: int | str, *, is_called: bool) -> Words:
+def _no_parent(parent: int | str, *, is_called: bool) -> Problem:
     shown, what = excerpt(str(parent)), "pid" if isinstance(parent, int) else "name"
     if is_called:
         several = f"several processes of this case are called {shown}"
-        return Words("several-parents", several, "give it a pid, and write that")
-    return Words(
+        return Problem("several-parents", several, "give it a pid, and write that")
+    return Problem(
         "no-parent", f"no other process of this case has that {what}, got {shown}", "add it to the list"
     )
 
@@ -112,43 +112,43 @@ def _parents_first(parents: list[int | None]) -> tuple[list[int], int | None]:
     return [*order], None
 
 
-def _process(said: CaseProcess, pid: int, parent: int, users: CaseUsers) -> Process:
-    uid = users.uid(said.user or 0)
-    cgroup = said.cgroup or _cgroup(said, uid)
-    name = said.name.encode()
-    arguments = said.cmdline if isinstance(said.cmdline, list) else (said.cmdline or said.name).split(" ")
+def _process(model: CaseProcess, pid: int, parent: int, users: CaseUsers) -> Process:
+    uid = users.uid(model.user or 0)
+    cgroup = model.cgroup or _cgroup(model, uid)
+    name = model.name.encode()
+    arguments = model.cmdline if isinstance(model.cmdline, list) else (model.cmdline or model.name).split(" ")
     return Process(
         Identity(pid, 0),
         name[:COMM_LENGTH],
         parent_pid=parent,
-        arguments=(name,) if said.cmdline is None else tuple(one.encode() for one in arguments),
+        arguments=(name,) if model.cmdline is None else tuple(one.encode() for one in arguments),
         uid=uid,
-        saved=None if said.saved_user is None else users.uid(said.saved_user),
-        has_dynamic_uid=said.dynamic_user,
+        saved=None if model.saved_user is None else users.uid(model.saved_user),
+        has_dynamic_uid=model.dynamic_user,
         cgroup=cgroup,
-        cgroup_is_roots=not _is_delegated(cgroup) if said.delegated is None else not said.delegated,
-        exe=said.exe,
-        program=None if said.exe is None else _program(said.exe),
-        in_pid_namespace=said.container or said.sandbox,
-        in_container=said.container,
-        in_user_namespace=said.user_namespace,
-        oom_score_adj=said.oom_score_adj or 0,
+        cgroup_is_roots=not _is_delegated(cgroup) if model.delegated is None else not model.delegated,
+        exe=model.exe,
+        program=None if model.exe is None else _program(model.exe),
+        in_pid_namespace=model.container or model.sandbox,
+        in_container=model.container,
+        in_user_namespace=model.user_namespace,
+        oom_score_adj=model.oom_score_adj or 0,
     )
 
 
-def _cgroup(said: CaseProcess, uid: int) -> str:
+def _cgroup(model: CaseProcess, uid: int) -> str:
     """Return the cgroup of a unit, where systemd puts it."""
     user = f"/user.slice/user-{uid}.slice"
-    if said.user_unit is not None:
-        return f"{user}/user@{uid}.service/app.slice/{said.user_unit}"
-    if said.unit is None:
+    if model.user_unit is not None:
+        return f"{user}/user@{uid}.service/app.slice/{model.user_unit}"
+    if model.unit is None:
         return "/"
-    if said.unit == "init.scope":
+    if model.unit == "init.scope":
         return "/init.scope"
-    is_users = said.unit.startswith("session-") and said.unit.endswith(".scope")
-    if said.unit.startswith("user@"):
-        return f"/user.slice/user-{said.unit[5:].partition('.')[0]}.slice/{said.unit}"
-    return f"{user}/{said.unit}" if is_users else f"/system.slice/{said.unit}"
+    is_users = model.unit.startswith("session-") and model.unit.endswith(".scope")
+    if model.unit.startswith("user@"):
+        return f"/user.slice/user-{model.unit[5:].partition('.')[0]}.slice/{model.unit}"
+    return f"{user}/{model.unit}" if is_users else f"/system.slice/{model.unit}"
 
 
 def _is_delegated(cgroup: str) -> bool:
@@ -163,19 +163,19 @@ def _program(exe: str) -> Program:
     return Program(path, is_hosts, is_hosts and path.startswith(_ROOTS_FOLDERS))
 
 
-def _expected(said: CaseProcess, node: Mapping) -> Expected | None:
-    if said.expect is None:
+def _expected(model: CaseProcess, node: Mapping) -> Expected | None:
+    if model.expect is None:
         return None
     line = node.entries["expect"].line
-    if isinstance(said.expect, int):
-        return Expected(line, said.expect)
-    return Expected(line, said.expect.oom_score_adj, said.expect.rule, said.expect.refused)
+    if isinstance(model.expect, int):
+        return Expected(line, model.expect)
+    return Expected(line, model.expect.oom_score_adj, model.expect.rule, model.expect.refused)
 
 
-_UNIT_AND_CGROUP = Words("unit-and-cgroup", "has its unit in it", "remove unit and user_unit")
-_NO_CONTAINER_THERE = Words(
+_UNIT_AND_CGROUP = Problem("unit-and-cgroup", "has its unit in it", "remove unit and user_unit")
+_NO_CONTAINER_THERE = Problem(
     "no-container",
     "no runtime puts a container there: below user.slice, or into a service's own cgroup, it is a sandbox",
     "write sandbox: true instead, or the container's own path as cgroup",
 )
-_OWN_ANCESTOR = Words("own-ancestor", "is its own ancestor", "change one parent")
+_OWN_ANCESTOR = Problem("own-ancestor", "is its own ancestor", "change one parent")

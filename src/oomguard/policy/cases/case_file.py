@@ -13,8 +13,8 @@ from oomguard.policy import load, scalars
 from oomguard.policy.cases import case_model
 from oomguard.policy.cases.actors import Actor, Expected, read_actors
 from oomguard.policy.cases.case_host import DEFAULTS, CaseUsers, has_sysctl, host_of, meminfo_of
-from oomguard.policy.cases.case_model import Case as Said
-from oomguard.policy.fault import Fault, PolicyError, Words
+from oomguard.policy.cases.case_model import Case as CaseModel
+from oomguard.policy.fault import Fault, PolicyError, Problem
 from oomguard.policy.messages import validation
 from oomguard.policy.model import Document
 from oomguard.policy.nodes import Mapping, Node, items
@@ -49,8 +49,8 @@ def case_files(path: str) -> list[str]:
 
 
 def _refuse_folder(error: OSError) -> None:
-    words = Words("unreadable", f"cannot be read: {error.strerror}", "make the folder readable")
-    raise PolicyError([words.at(error.filename)]) from error
+    why = Problem("unreadable", f"cannot be read: {error.strerror}", "make the folder readable")
+    raise PolicyError([why.at(error.filename)]) from error
 
 
 def load_cases(path: str, policy: str | None = None) -> tuple[Case, ...]:
@@ -67,7 +67,7 @@ def load_cases(path: str, policy: str | None = None) -> tuple[Case, ...]:
     return parse_cases(source, policy)
 
 
-_NO_CASES = Words("missing-file", "no case files below this folder", "their names end in .yaml")
+_NO_CASES = Problem("missing-file", "no case files below this folder", "their names end in .yaml")
 
 
 def parse_cases(source: Source, policy: str | None = None) -> tuple[Case, ...]:
@@ -76,14 +76,14 @@ def parse_cases(source: Source, policy: str | None = None) -> tuple[Case, ...]:
     if root is None:
         raise PolicyError(faults)
     try:
-        said = case_model.CaseFile.model_validate(scalars.data(root))
+        model = case_model.CaseFile.model_validate(scalars.data(root))
     except ValidationError as error:
         faults += validation.faults(source.file, root, error, language=case_model.CaseFile)
     if faults:
         raise PolicyError(load.cut(sorted(faults, key=lambda fault: (fault.line, fault.column))))
-    reader = _Reader(source.file, said, root, policy)
+    reader = _Reader(source.file, model, root, policy)
     nodes = _items(root, "cases")
-    cases = tuple(reader.case(one, node) for one, node in zip(said.cases, nodes, strict=True))
+    cases = tuple(reader.case(one, node) for one, node in zip(model.cases, nodes, strict=True))
     if reader.faults:
         faults = list(dict.fromkeys(reader.faults))
         faults.sort(key=lambda one: (one.file != source.file, one.file, *one[1:3]))
@@ -94,47 +94,47 @@ def parse_cases(source: Source, policy: str | None = None) -> tuple[Case, ...]:
 class _Reader:
     """Turns the cases of one file into values, and collects their faults."""
 
-    def __init__(self, file: str, said: case_model.CaseFile, root: Mapping, policy: str | None) -> None:
+    def __init__(self, file: str, model: case_model.CaseFile, root: Mapping, policy: str | None) -> None:
         self.faults: list[Fault] = []
-        self._file, self._said, self._root = file, said, root
-        self._users = CaseUsers(said.users or {})
+        self._file, self._model, self._root = file, model, root
+        self._users = CaseUsers(model.users or {})
         self._policy = policy
         self._policies: dict[str, list[Policy]] = {}
         """By path, a policy for each kind of host that it differs for; none if it is not valid."""
 
-    def case(self, said: Said, node: Mapping) -> Case:
+    def case(self, model: CaseModel, node: Mapping) -> Case:
         """Return one case."""
         start = node.entries["case"].line
-        told = [host for host in (self._said.host, said.host) if host is not None]
-        facts = {key: value for one in told for key, value in one if value is not None}
+        hosts = [host for host in (self._model.host, model.host) if host is not None]
+        facts = {key: value for one in hosts for key, value in one if value is not None}
         sysctls = {
             f"{section}.{knob}": value
-            for one in told
+            for one in hosts
             for section, knobs in one.sysctls or ()
             for knob, value in knobs or ()
             if value is not None
         }
         meminfo = meminfo_of(facts, sysctls)
         host = host_of(facts, meminfo)
-        policy = self._policy_of(said, node, host) or Policy()
-        expected = dict(_expected_sysctls(said, node))
-        if not expected and all(one.expect is None for one in said.processes or ()):
+        policy = self._policy_of(model, node, host) or Policy()
+        expected = dict(_expected_sysctls(model, node))
+        if not expected and all(one.expect is None for one in model.processes or ()):
             self._fault(_NOTHING_EXPECTED, node)
-        processes = list(zip(said.processes or (), _items(node, "processes"), strict=True))
+        processes = list(zip(model.processes or (), _items(node, "processes"), strict=True))
         actors = tuple(read_actors(processes, self._users, self._fault))
         names = {setting.name for setting in policy.sysctls} | expected.keys() | DEFAULTS.keys()
         there = {name: DEFAULTS.get(name, 0) for name in names if has_sysctl(host.kernel or "", name)}
-        return Case(said.case, start, policy, meminfo, there | sysctls, actors, expected)
+        return Case(model.case, start, policy, meminfo, there | sysctls, actors, expected)
 
-    def _fault(self, words: Words, node: Node) -> None:
-        self.faults.append(words.at(self._file, node.line, node.column, ""))
+    def _fault(self, problem: Problem, node: Node) -> None:
+        self.faults.append(problem.at(self._file, node.line, node.column, ""))
 
-    def _policy_of(self, said: Said, node: Mapping, host: Host) -> Policy | None:
+    def _policy_of(self, model: CaseModel, node: Mapping, host: Host) -> Policy | None:
         if self._policy is not None:
             return self._read(self._policy, host)
-        owner, wanted = node, said.policy
+        owner, wanted = node, model.policy
         if wanted is None:
-            owner, wanted = self._root, self._said.policy
+            owner, wanted = self._root, self._model.policy
         if wanted is None:
             self._fault(_NO_POLICY, owner)
             return None
@@ -142,10 +142,10 @@ class _Reader:
             return self._read(_beside(self._file, wanted), host)
         return self._written(wanted, _mapping(owner, "policy"), host)
 
-    def _written(self, said: Document, node: Mapping, host: Host) -> Policy | None:
+    def _written(self, model: Document, node: Mapping, host: Host) -> Policy | None:
         """Return a policy that is part of the case file."""
         try:
-            return _portable(load.compile_root(self._file, node, said, users=self._users, host=host))
+            return _portable(load.compile_root(self._file, node, model, users=self._users, host=host))
         except PolicyError as error:
             self.faults += error.faults
             return None
@@ -206,22 +206,22 @@ def _items(node: Mapping, key: str) -> list[Mapping]:
     return [one for one in items(node, key) if isinstance(one, Mapping)]
 
 
-def _expected_sysctls(said: Said, node: Mapping) -> Iterator[tuple[str, Expected]]:
+def _expected_sysctls(model: CaseModel, node: Mapping) -> Iterator[tuple[str, Expected]]:
     """Yield what is expected of sysctls, in the order of the file."""
-    for section, told in said.expect or ():
-        if told is None:
+    for section, knobs in model.expect or ():
+        if knobs is None:
             continue
         for knob, member in _mapping(_mapping(node, "expect"), section).entries.items():
-            value = getattr(told, knob)
+            value = getattr(knobs, knob)
             if isinstance(value, int):
                 yield f"{section}.{knob}", Expected(member.line, value)
             else:
                 yield f"{section}.{knob}", Expected(member.line, value.value, None, value.refused)
 
 
-_NO_POLICY = Words(
+_NO_POLICY = Problem(
     "no-policy", "names no policy to test", "add policy: FILE at the top of the file, or --policy FILE"
 )
-_NOTHING_EXPECTED = Words(
+_NOTHING_EXPECTED = Problem(
     "nothing-expected", "expects nothing, so it cannot fail", "add expect: to a process, as in expect: -900"
 )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from oomguard.core.match import is_glob
 from oomguard.core.process import COMM_LENGTH
-from oomguard.policy.fault import Words, excerpt
+from oomguard.policy.fault import Problem, excerpt
 from oomguard.policy.lint.programs import ONLY_TITLED
 from oomguard.policy.regex_to_glob import globs
 from oomguard.policy.scalars import quoted
@@ -47,7 +47,7 @@ _DASHES = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
 _MEMBERS_SHOWN = 8
 
 
-def lookalike(name: str) -> Words | None:
+def lookalike(name: str) -> Problem | None:
     """Return what else than a process name `name` looks like, or None."""
     if _ORDINARY.match(name):
         return None
@@ -61,7 +61,7 @@ def as_it_is(name: str) -> str:
     return in_brackets(_kept(name) if _is_cut(name) else name)
 
 
-def unusual_character(text: str) -> Words | None:
+def unusual_character(text: str) -> Problem | None:
     """Return what is wrong with a text that has typographic or invisible characters, or None.
 
     The hint is the text without them.
@@ -70,7 +70,7 @@ def unusual_character(text: str) -> Words | None:
     if not odd:
         return None
     kind = "a typographic" if odd in _QUOTES | _DASHES else "an invisible"
-    return Words(
+    return Problem(
         "unusual-character",
         f"{excerpt(text)} has {kind} character: U+{ord(odd):04X}, {unicodedata.name(odd, 'unnamed').lower()}",
         quoted("".join(map(_usual, text)).strip() or "..."),
@@ -95,33 +95,33 @@ def _usual(character: str) -> str:
     return "-" if character in _DASHES else " " if unicodedata.category(character) == "Zs" else ""
 
 
-def _lookalikes(name: str, plain: str) -> Iterator[Words]:
+def _lookalikes(name: str, plain: str) -> Iterator[Problem]:
     """Yield what `name` looks like; in `plain` its sets of characters are empty."""
     shown = excerpt(name)
     if name[0] in "\"'" and name[-1] == name[0] and name[1:]:
         message = f"the quotes are part of the name: {shown}"
-        yield Words("unusual-character", message, quoted(name[1:-1].strip() or "..."))
+        yield Problem("unusual-character", message, quoted(name[1:-1].strip() or "..."))
     if _LIST.search(plain) and not _FILE_WITH_SPACES.search(plain):
         mark = next(one for one in "|{," if one in plain)
         message = f"{shown} is one name: a name matches exactly or as a glob, where {mark} has no meaning"
-        yield Words("list-as-name", message, f"name: {_listed(_meant(name)) or '[a, b]'}")
+        yield Problem("list-as-name", message, f"name: {_listed(_meant(name)) or '[a, b]'}")
     if _REGEX.search(plain) and not _WINDOWS_PATH.match(name):
         message = f"{shown} looks like a regular expression: as text, a name matches exactly or as a glob"
         instead = _listed(_meant(name)) or f"{{regex: {quoted(name)}}}"
-        yield Words("regex-as-name", message, f"name: {instead}")
+        yield Problem("regex-as-name", message, f"name: {instead}")
     yield from _foreign(name, plain, shown)
 
 
-def _foreign(name: str, plain: str, shown: str) -> Iterator[Words]:
+def _foreign(name: str, plain: str, shown: str) -> Iterator[Problem]:
     """Yield which other fact of a process the name looks like."""
     if _PATH.match(plain) or (_is_cut(name) and "/" in plain and " " not in plain):
         base = name.rpartition("/")[2]
         choices = [f"name: {quoted(base)}"] * bool(base) + [f"exe: {quoted(name)}"] * (name[0] in "/*")
         message = f"{shown} looks like a path: the name of a process is a file name without its folder"
-        yield Words("path-as-name", message, " or ".join(choices) or "the file name")
+        yield Problem("path-as-name", message, " or ".join(choices) or "the file name")
     if _UNIT_END.search(plain):
         message = f"{shown} looks like a unit, not like a process name"
-        yield Words("unit-as-name", message, f"unit: {quoted(name)}")
+        yield Problem("unit-as-name", message, f"unit: {quoted(name)}")
     title = _TITLE.match(plain)
     is_command = _OPTION.search(plain) and not _FILE_WITH_SPACES.search(plain)
     if _is_cut(name) or is_command or (title and (_kept(name) != name or title[1] in ONLY_TITLED)):
@@ -130,7 +130,7 @@ def _foreign(name: str, plain: str, shown: str) -> Iterator[Words]:
         if _is_cut(name):
             kept = excerpt(_kept(name))
             message = f"matches no process: the kernel keeps {kept}, and a longer name ends at a space"
-        yield Words("command-line-as-name", message, f"name: {quoted(program)} and cmdline: {_regex(name)}")
+        yield Problem("command-line-as-name", message, f"name: {quoted(program)} and cmdline: {_regex(name)}")
 
 
 def _is_cut(name: str) -> bool:

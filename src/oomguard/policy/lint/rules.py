@@ -9,7 +9,7 @@ from oomguard.core.name_regex import is_regex
 from oomguard.core.process import COMM_LENGTH
 from oomguard.core.rule import CONDITIONS, OOM_SCORE_ADJ_MIN, VOUCHING, Rule, Terms
 from oomguard.core.text import any_of
-from oomguard.policy.fault import Fault, Words, excerpt
+from oomguard.policy.fault import Fault, Problem, excerpt
 from oomguard.policy.lint.lookalike import lookalike, unusual_character
 from oomguard.policy.lint.programs import HAND_ON, INTERPRETERS, SUPERVISORS, USERS_PROGRAMS, WORKERS, known
 from oomguard.policy.lint.shadow import shadows
@@ -17,7 +17,7 @@ from oomguard.policy.lint.subject import Loc, Subject, warning
 from oomguard.policy.lint.unmatchable import unmatchable
 from oomguard.policy.regex_to_glob import said_names
 
-_Found = Iterator[tuple[Loc, Words]]
+_Found = Iterator[tuple[Loc, Problem]]
 """Warnings about a rule, each with the keys below it."""
 
 
@@ -31,18 +31,20 @@ def shadowed_rules(subject: Subject) -> Iterator[Fault]:
         if first and layers[first.file] == document.layer and subject.counts_beside(first, document):
             where = f"the rule at {excerpt(first.source)} ({excerpt(first.label)})"
             message = f"never takes effect: {where} matches the same processes first"
-            words = Words("shadowed-rule", message, "remove one of them, or move this one above the other")
-            yield warning(document, ("rules", index), words)
+            problem = Problem(
+                "shadowed-rule", message, "remove one of them, or move this one above the other"
+            )
+            yield warning(document, ("rules", index), problem)
 
 
 def rules_alone(subject: Subject) -> Iterator[Fault]:
     """Find what is odd about a rule, whatever the others are."""
-    of_terms: dict[Terms, list[tuple[Loc, Words]]] = {}
+    of_terms: dict[Terms, list[tuple[Loc, Problem]]] = {}
     for document, index, rule in subject.rules():
         if rule.terms not in of_terms:
             of_terms[rule.terms] = [*_terms(rule)]
-        for loc, words in (*_names(rule), *of_terms[rule.terms]):
-            yield warning(document, ("rules", index, *loc), words)
+        for loc, problem in (*_names(rule), *of_terms[rule.terms]):
+            yield warning(document, ("rules", index, *loc), problem)
 
 
 def _names(rule: Rule) -> _Found:
@@ -50,10 +52,10 @@ def _names(rule: Rule) -> _Found:
         yield found
     names = ["" if is_regex(name) else name.decode() for name in rule.names]
     for position, name in enumerate(names):
-        words = lookalike(name) if name else None
+        problem = lookalike(name) if name else None
         # In `[ld, ld.*]`, a glob is meant.
-        if words and name.removesuffix(".*") not in (*names[:position], *names[position + 1 :]):
-            yield ("name", position), words
+        if problem and name.removesuffix(".*") not in (*names[:position], *names[position + 1 :]):
+            yield ("name", position), problem
     if _named(rule, _PROGRAMS):
         yield from _programs(rule)
     patterns = [said for row in CONDITIONS if (said := rule.patterns(row))]
@@ -68,18 +70,18 @@ def _programs(rule: Rule) -> _Found:
     if rule.has_only("name") and (program := _named(rule, INTERPRETERS)):
         message = f"{program} runs many programs: the rule matches all of them"
         hint = "add unit, user or cmdline; a script that starts with #! has its own name"
-        yield ("name",), Words("interpreter-name", message, hint)
+        yield ("name",), Problem("interpreter-name", message, hint)
     is_refused = terms.value.protects and terms.trust == "verified" and not rule.vouches
     if is_refused and (program := _named(rule, USERS_PROGRAMS)):
         what = f"oomguard refuses to protect the {program} of a user by name alone"
         yield (
             ("name",),
-            Words("unvouched", f"{what}: any program can have this name", "add user, unit or exe"),
+            Problem("unvouched", f"{what}: any program can have this name", "add user, unit or exe"),
         )
     if program := _named(rule, HAND_ON):
         message = f"{program} passes the value it starts with on to every session, so every shell gets it"
         hint = "write oom_score_adj: keep; the listener sets itself to -1000"
-        yield ("name",), Words("handed-on", message, hint)
+        yield ("name",), Problem("handed-on", message, hint)
 
 
 _PROGRAMS = INTERPRETERS | USERS_PROGRAMS | HAND_ON
@@ -109,27 +111,27 @@ def _terms(rule: Rule) -> _Found:
         yield ("children",), _INHERITED_PROTECTION
 
 
-_IMMUNE = Words(
+_IMMUNE = Problem(
     "immune",
     "-1000 forbids killing it even if its own cgroup is out of memory: if it leaks, the cgroup hangs",
     "write -999, which protects it as well on the rest of the host",
 )
-_TRUST_NAME = Words(
+_TRUST_NAME = Problem(
     "trust-name",
     "any user can give a program this name to protect it",
     f"add {any_of(row.key for row in VOUCHING)} instead",
 )
-_LOOSE_CGROUP = Words(
+_LOOSE_CGROUP = Problem(
     "loose-cgroup",
     "this also matches cgroups that users make, where oomguard refuses to protect processes",
     "start the path with /, as in /system.slice/postgresql*, or use unit",
 )
-_INHERITED_PROTECTION = Words(
+_INHERITED_PROTECTION = Problem(
     "inherited-protection",
     "all programs that these start are protected too",
     "remove children, and add a rule for each program to protect",
 )
-_PROTECTS_ALL = Words(
+_PROTECTS_ALL = Problem(
     "protects-all",
     "protects every process: the kernel then chooses among them as if none were protected",
     "name the processes to protect",
@@ -155,12 +157,12 @@ def raised_supervisors(subject: Subject) -> Iterator[Fault]:
             continue
         if any(map(_names_a_worker, subject.policy.rules)):
             return
-        words = Words(
+        problem = Problem(
             "raised-supervisor",
             f"{program} gets {value.number}, but the programs it starts, which use the memory, are reset",
             "add children: inherit, or add a rule for those programs",
         )
-        yield warning(document, ("rules", index, "name"), words)
+        yield warning(document, ("rules", index, "name"), problem)
 
 
 def _names_a_worker(rule: Rule) -> bool:
@@ -195,7 +197,7 @@ def names_collide(subject: Subject) -> Iterator[Fault]:
                     "command line tells them apart, but a process can change it"
                 )
                 hint = "add unit, user or exe"
-            yield warning(document, ("rules", index, "name"), Words("names-collide", message, hint))
+            yield warning(document, ("rules", index, "name"), Problem("names-collide", message, hint))
             break
 
 
@@ -205,5 +207,5 @@ def unknown_users(subject: Subject) -> Iterator[Fault]:
         for position, user in enumerate(rule.terms.users):
             if not user.isdecimal() and subject.users and subject.users.uid(user) is None:
                 hint = "create the user and reload the policy; until then the rule does not match this user"
-                words = Words("unknown-user", f"this host has no user {excerpt(user)}", hint)
-                yield warning(document, ("rules", index, "user", position), words)
+                problem = Problem("unknown-user", f"this host has no user {excerpt(user)}", hint)
+                yield warning(document, ("rules", index, "user", position), problem)

@@ -12,7 +12,7 @@ from itertools import islice
 from oomguard.core.name_regex import STEPS_LIMIT, NameRegexes
 from oomguard.core.process import NAME_LIMIT
 from oomguard.core.text import counted
-from oomguard.policy.fault import Fault, Words
+from oomguard.policy.fault import Fault, Problem
 from oomguard.policy.lint.subject import Subject, warning
 
 _TRIAL_LENGTH = 400
@@ -44,15 +44,15 @@ def slow_patterns(subject: Subject) -> Iterator[Fault]:
         yield warning(*place, _SLOW_PATTERN)
     if untried:
         left = counted(len(untried), "pattern")
-        words = Words(
+        problem = Problem(
             "slow-pattern",
             f"{left} from here on not tested: there are too many, or too many slow ones",
             "fix the slow patterns first, then check again",
         )
-        yield warning(*patterns[untried[0]][0], words)
+        yield warning(*patterns[untried[0]][0], problem)
 
 
-_SLOW_PATTERN = Words(
+_SLOW_PATTERN = Problem(
     "slow-pattern",
     f"on some command lines of {_TRIAL_LENGTH} characters this takes more than 20 ms, and then the rule does "
     "not match",
@@ -67,13 +67,13 @@ def slow_names(subject: Subject) -> Iterator[Fault]:
     regexes = subject.regexes("name")
     slow, is_slow_together = _slow_on_names(regexes)
     what = "this takes" if slow else "all expressions together take"
-    words = Words(
+    problem = Problem(
         "slow-pattern",
         f"on some names of {NAME_LIMIT} bytes {what} over {STEPS_LIMIT:,} steps, and then none matches",
         "write .* for .{0,99}, and exact names or globs where they suffice",
     )
     for regex in slow or [*regexes][:is_slow_together]:
-        yield warning(*regexes[regex][0], words)
+        yield warning(*regexes[regex][0], problem)
 
 
 def _slow_on_texts(

@@ -8,7 +8,7 @@ from oomguard.core.name_regex import is_regex, text_of
 from oomguard.core.policy import Policy
 from oomguard.core.rule import Rule
 from oomguard.policy.compile import PolicyFile
-from oomguard.policy.fault import Fault, Words
+from oomguard.policy.fault import Fault, Problem
 from oomguard.policy.nodes import locate
 from oomguard.policy.users import Users
 
@@ -51,7 +51,7 @@ class Subject:
         return other.said.when in (None, document.said.when)
 
 
-def warning(document: PolicyFile, loc: Loc, words: Words) -> Fault:
+def warning(document: PolicyFile, loc: Loc, problem: Problem) -> Fault:
     """Return a warning about a part of a file."""
     here = locate(document.root, loc)
-    return words.at(document.file, here.line, here.column, here.path, "warning")
+    return problem.at(document.file, here.line, here.column, here.path, "warning")

@@ -7,7 +7,7 @@ from oomguard.core.host import AskedHost, Host
 from oomguard.core.overcommit import HUGE_PAGES, Memory
 from oomguard.core.policy import SysctlSetting
 from oomguard.policy.compile import resolved
-from oomguard.policy.fault import Fault, Words
+from oomguard.policy.fault import Fault, Problem
 from oomguard.policy.lint.subject import Subject, warning
 from oomguard.policy.nodes import locate
 from oomguard.policy.sysctl_model import COMMIT_LIMIT, keys_of
@@ -22,8 +22,8 @@ def sysctls(subject: Subject) -> Iterator[Fault]:
     for name, when in (("vm.panic_on_oom", "memory runs out"), ("kernel.panic_on_oops", "it meets a bug")):
         if value.get(name) and not value.get("kernel.panic"):
             message = f"the host panics when {when}, and hangs unless kernel.panic is set"
-            words = Words("panic-hangs", message, "add kernel: {panic: 10} to reboot after 10 seconds")
-            yield _at_setting(subject, settings[name], words)
+            problem = Problem("panic-hangs", message, "add kernel: {panic: 10} to reboot after 10 seconds")
+            yield _at_setting(subject, settings[name], problem)
     if value.get("vm.panic_on_oom") == 2:
         yield _at_setting(subject, settings["vm.panic_on_oom"], _PANIC_WITH_LIMITS)
     if value.get("vm.overcommit_memory") != 2:
@@ -34,21 +34,21 @@ def sysctls(subject: Subject) -> Iterator[Fault]:
     ratio = value.get("vm.overcommit_ratio", 0)
     if ratio > 100:
         message = f"promises {ratio} % of RAM, more than the host has"
-        words = Words("ratio-over-100", message, "write 100 or less; the kernel adds swap by itself")
-        yield _at_setting(subject, settings["vm.overcommit_ratio"], words)
+        problem = Problem("ratio-over-100", message, "write 100 or less; the kernel adds swap by itself")
+        yield _at_setting(subject, settings["vm.overcommit_ratio"], problem)
     for setting in subject.policy.sysctls:
         if found := unwise(setting):
-            yield _at_setting(subject, setting, Words("unwise-value", *found))
+            yield _at_setting(subject, setting, Problem("unwise-value", *found))
     if subject.policy.unresolved:
         yield from _unwise_shares(subject)
 
 
-_PANIC_WITH_LIMITS = Words(
+_PANIC_WITH_LIMITS = Problem(
     "panic-with-limits",
     "2 panics the host whenever any unit or container reaches its own memory limit",
     "write panic_on_oom: 1 to panic only when the whole host runs out of memory",
 )
-_LIMIT_WITHOUT_MODE = Words(
+_LIMIT_WITHOUT_MODE = Problem(
     "limit-without-mode",
     "has no effect, because this policy does not set vm.overcommit_memory to 2",
     "add overcommit_memory: 2, or remove this",
@@ -66,10 +66,10 @@ def _unwise_shares(subject: Subject) -> Iterator[Fault]:
             percent = round(100 * limit * (_HUGE_PAGE_KIB if setting.name == HUGE_PAGES else 1) / _TIB)
             share = setting.said.partition(" of ")[0]
             message = f"{share} of RAM is refused on any host, as is any above {percent} %: {bound.why}"
-            yield _at_setting(subject, setting, Words("unwise-value", message, bound.hint))
+            yield _at_setting(subject, setting, Problem("unwise-value", message, bound.hint))
 
 
-def _at_setting(subject: Subject, setting: SysctlSetting, words: Words) -> Fault:
+def _at_setting(subject: Subject, setting: SysctlSetting, problem: Problem) -> Fault:
     document = next(one for one in subject.documents if one.file == setting.file)
     key = next(key for key in (setting.name, COMMIT_LIMIT) if locate(document.root, keys_of(key)).path == key)
-    return warning(document, keys_of(key), words)
+    return warning(document, keys_of(key), problem)

@@ -12,7 +12,7 @@ from oomguard.core.cgroup import system_unit
 from oomguard.core.match import is_glob
 from oomguard.core.process import CMDLINE_LIMIT
 from oomguard.core.rule import Rule, Terms
-from oomguard.policy.fault import Words, excerpt
+from oomguard.policy.fault import Problem, excerpt
 from oomguard.policy.lint.programs import KERNEL_THREADS
 from oomguard.policy.scalars import quoted
 
@@ -26,13 +26,13 @@ _OPTIONAL = re.compile(r"[|?*\[]|\{,|\{0|\\\{")
 """What may make a repetition optional, or no repetition."""
 
 
-def unmatchable(rule: Rule) -> tuple[tuple[str], Words] | None:
+def unmatchable(rule: Rule) -> tuple[tuple[str], Problem] | None:
     """Return the first condition of a rule that no process can meet and why, None if there is none."""
     terms = rule.terms
     if not (rule.names or terms.units or terms.cgroups or terms.cmdlines):
         return None
     for key, why, hint in chain(_names(rule.names), _units(terms), _cgroups(terms), _cmdlines(terms)):
-        return (key,), Words("never-matches", f"matches no process: {why}", hint)
+        return (key,), Problem("never-matches", f"matches no process: {why}", hint)
     return None
 
 

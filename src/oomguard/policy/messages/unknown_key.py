@@ -6,7 +6,7 @@ import re
 
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.sysctl import SYSCTLS, TRIGGERS
-from oomguard.policy.fault import Words, excerpt
+from oomguard.policy.fault import Problem, excerpt
 from oomguard.policy.language import Language, models
 
 _OTHER_WORDS = {
@@ -46,32 +46,34 @@ _NO_SPACE = re.compile(r"(\w+)(?:[:=] ?| )(.+)", re.DOTALL)
 
 
 @functools.lru_cache(maxsize=1024)
-def unknown_key(key: str, value: str, language: type[Language], parents: tuple[str, ...]) -> Words:
+def unknown_key(key: str, value: str, language: type[Language], parents: tuple[str, ...]) -> Problem:
     """Return what is wrong with `key` below `parents`, and which one was probably meant.
 
     `value` is its text, "" for a list or mapping.
     """
     allowed = tuple(models(language)[parents].model_fields)
     if not key:
-        return Words("unknown-key", "a key is missing before the ':'", f"allowed here: {', '.join(allowed)}")
+        return Problem(
+            "unknown-key", "a key is missing before the ':'", f"allowed here: {', '.join(allowed)}"
+        )
     section = parents[-1] if parents else ""
     sysctl = key if "." in key else f"{section}.{key}"
     if sysctl in TRIGGERS:
         message = f"{excerpt(key)} is not a setting: {TRIGGERS[sysctl]}"
-        return Words("trigger", message, "remove it")
+        return Problem("trigger", message, "remove it")
     if key in SYSCTLS:
         prefix, _, knob = key.partition(".")
-        return Words("unknown-key", f"unknown key {key}", f"write {knob} below {prefix}:")
+        return Problem("unknown-key", f"unknown key {key}", f"write {knob} below {prefix}:")
     near = meant(key, language, parents)
     if section in {"vm", "kernel"}:
         message = "not a sysctl that oomguard sets"
-        return Words(
+        return Problem(
             "unknown-sysctl", message, did_you_mean(near) if near else _other_sysctl(key, section, allowed)
         )
     hint = did_you_mean(near) if near else _other_key(key, language, parents)
     if key == "oom_adj" and near and re.fullmatch(r"-?[0-9]{1,2}", value):
         hint = _new_scale(int(value))
-    return Words("unknown-key", f"unknown key {excerpt(key)}", hint)
+    return Problem("unknown-key", f"unknown key {excerpt(key)}", hint)
 
 
 def meant(key: str, language: type[Language], parents: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from oomguard.policy.fault import FAULTS_LIMIT, Fault, Words, excerpt
+from oomguard.policy.fault import FAULTS_LIMIT, Fault, Problem, excerpt
 from oomguard.policy.language import Language, Takes, models, wanted
 from oomguard.policy.messages.unknown_key import did_you_mean, meant, nearest, unknown_key
 from oomguard.policy.model import Bound, Document
@@ -39,13 +39,13 @@ def faults(
             found.append(_unknown_key(file, parent, key, language))
         elif one["type"] != "missing":
             here = locate(root, loc)
-            words = _words(one, here, wanted(language, here.keys))
-            found.append(words.at(file, here.line, here.column, here.path))
+            problem = _problem(one, here, wanted(language, here.keys))
+            found.append(problem.at(file, here.line, here.column, here.path))
         elif not _is_misspelt(key, parent, language):
             example, *_ = models(language)[parent.keys].model_fields[key].examples or [None]
             hint = f"add it, as in {key}: {example}" if isinstance(example, int | str) else "add it"
-            words = Words("missing-key", f"{key} is missing", hint)
-            found.append(words.at(file, parent.line, parent.column, parent.path))
+            problem = Problem("missing-key", f"{key} is missing", hint)
+            found.append(problem.at(file, parent.line, parent.column, parent.path))
     return found
 
 
@@ -61,8 +61,8 @@ def not_a_mapping(file: str, root: Node, language: type[Language]) -> Fault:
     want = wanted(language, ())
     section = "rules" if language is Document else "cases"
     hint = f"write {section}: above the list" if isinstance(root, Sequence) else _COLON
-    words = Words("wrong-type", f"must be {want.words}, got {_given(root, want).message}", hint)
-    return words.at(file, root.line, root.column, "")
+    problem = Problem("wrong-type", f"must be {want.words}, got {_given(root, want).message}", hint)
+    return problem.at(file, root.line, root.column, "")
 
 
 def _unknown_key(file: str, parent: Location, key: str, language: type[Language]) -> Fault:
@@ -73,26 +73,26 @@ def _unknown_key(file: str, parent: Location, key: str, language: type[Language]
     return unknown_key(key, value, language, parent.keys).at(file, entry.line, entry.column, path)
 
 
-def _words(error: Any, here: Location, want: Takes) -> Words:
+def _problem(error: Any, here: Location, want: Takes) -> Problem:
     """Return what the key takes and what it got instead."""
     kind, context = error["type"], error.get("ctx", {})
     if "message" in context and "hint" in context:  # from `patterns.refusal`
-        return Words(kind, context["message"], context["hint"])
+        return Problem(kind, context["message"], context["hint"])
     match kind:
         case "too_short":
-            return Words("empty", "must not be an empty list", "remove the key, or add an item")
+            return Problem("empty", "must not be an empty list", "remove the key, or add an item")
         case "string_too_short":
-            return Words("empty", "must not be empty", f"write {want.each or want.words}")
+            return Problem("empty", "must not be empty", f"write {want.each or want.words}")
         case "string_too_long":
             message = f"must have at most {context['max_length']} characters, got {len(error['input'])}"
-            return Words("too-long", message, "use a glob or a shorter pattern")
+            return Problem("too-long", message, "use a glob or a shorter pattern")
     code, found, hint = _given(here.node, want)
     if kind in {"greater_than_equal", "less_than_equal"}:
         code = "out-of-range"
     if kind == "literal_error" and isinstance(here.node, Scalar) and not hint:
         code, hint = "not-allowed", _meant_word(here.node.text, context["expected"])
     words = want.each if here.is_item else want.words
-    return Words(code, f"must be {words}, got {found}", hint or want.hint)
+    return Problem(code, f"must be {words}, got {found}", hint or want.hint)
 
 
 def _meant_word(text: str, expected: str) -> str:
@@ -107,7 +107,7 @@ def _meant_word(text: str, expected: str) -> str:
 _COLON = "write key: value, with a space after the ':'"
 
 
-def _given(node: Node, want: Takes) -> Words:
+def _given(node: Node, want: Takes) -> Problem:
     """Return what was given where another kind is required, and how to fix it."""
     if isinstance(node, Mapping):
         hint = "quote text that contains ': ' or starts with {" if str in want.kinds else ""
@@ -115,10 +115,10 @@ def _given(node: Node, want: Takes) -> Words:
             hint = "only name takes {regex: ...}; write " + (want.each or want.words)
         if want.kinds == (int,) and not node.entries.keys().isdisjoint(BOUNDS):
             hint = f"write a value, not a limit; {want.hint}"
-        return Words("wrong-type", "a mapping", hint)
+        return Problem("wrong-type", "a mapping", hint)
     if isinstance(node, Sequence):
         minus = "'- ' starts a list; write a negative number without a space: -900"
-        return Words("wrong-type", "a list", minus if want.kinds == (int,) else "")
+        return Problem("wrong-type", "a list", minus if want.kinds == (int,) else "")
     value, shown = scalar(node), excerpt(node.text)
     if isinstance(value, Surprise):
         return _given_surprise(value, want)
@@ -126,21 +126,21 @@ def _given(node: Node, want: Takes) -> Words:
         hint = f"quote it if it is text: '{shown}'" if str in want.kinds and int not in want.kinds else ""
         if hint and "size" in want.words:
             hint = f"write {shown}GiB" if type(value) is int and value >= 0 else "write 0 or more, and a unit"
-        return Words("wrong-type", shown, hint)
+        return Problem("wrong-type", shown, hint)
     if not node.plain and type(scalar(node._replace(plain=True))) in want.kinds:
-        return Words("quoted-value", f"'{shown}'", f"remove the quotes: {shown}")
+        return Problem("quoted-value", f"'{shown}'", f"remove the quotes: {shown}")
     if int in want.kinds and (number := with_digits(value)):
-        return Words("wrong-type", shown, f"write {number}, with digits: O and l are letters")
+        return Problem("wrong-type", shown, f"write {number}, with digits: O and l are letters")
     if int in want.kinds and looks_like_amount(value):
         number = "a number" if re.search("[KMGT]i?B?$", shown) else re.sub(" ?[%A-Za-z]+$", "", shown)
-        return Words("wrong-type", shown, f"write {number} without a unit; {want.hint}".removesuffix("; "))
-    return Words("wrong-type", f"'{shown}'", _COLON if not want.kinds and ":" in value else "")
+        return Problem("wrong-type", shown, f"write {number} without a unit; {want.hint}".removesuffix("; "))
+    return Problem("wrong-type", f"'{shown}'", _COLON if not want.kinds and ":" in value else "")
 
 
-def _given_surprise(value: Surprise, want: Takes) -> Words:
+def _given_surprise(value: Surprise, want: Takes) -> Problem:
     shown, hints = excerpt(value.text), []
     if value.is_nothing and not (shown.isalpha() and str in want.kinds):
-        return Words("empty", shown or "nothing", "add a value, or remove the key")
+        return Problem("empty", shown or "nothing", "add a value, or remove the key")
     if value.instead and type(scalar(Scalar(value.instead, plain=True, line=0, column=0))) in want.kinds:
         hints.append(f"write {value.instead}{_decimal(value)}")
     elif not value.instead and want.kinds == (int,):
@@ -148,7 +148,7 @@ def _given_surprise(value: Surprise, want: Takes) -> Words:
         hints.append(f"write a whole number in decimal{unit}")
     if str in want.kinds:
         hints.append(f"quote it if it is a name: '{shown}'")
-    return Words("yaml-surprise", f"{shown}, {value.meaning}", ", or ".join(hints))
+    return Problem("yaml-surprise", f"{shown}, {value.meaning}", ", or ".join(hints))
 
 
 def _decimal(value: Surprise) -> str:

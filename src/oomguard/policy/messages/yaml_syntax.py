@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from oomguard.policy.fault import Fault, Words, excerpt
+from oomguard.policy.fault import Fault, Problem, excerpt
 
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # what YAML 1.1 counts as one
 
@@ -85,7 +85,7 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
     start = error.context_mark.line + 1 if error.context_mark else line
 
     def fault(message: str, hint: str, code: str = "syntax") -> Fault:
-        return Words(code, message, hint).at(file, line, column)
+        return Problem(code, message, hint).at(file, line, column)
 
     here = _line(text, line)
     if "\t" in here[: len(here) - len(here.lstrip())]:
@@ -122,8 +122,8 @@ def _without_colon(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault |
     if "simple key" in context and error.context_mark is not None:
         line, column = error.context_mark.line + 1, error.context_mark.column + 1
         if not _NO_COLON.match(_line(text, line)):
-            words = Words("syntax", "this key has no ': ' after it", "write key: value")
-            return words.at(file, line, column)
+            without_colon = Problem("syntax", "this key has no ': ' after it", "write key: value")
+            return without_colon.at(file, line, column)
     elif error.problem_mark is not None and (
         "mapping values are not allowed" in problem or "block mapping" in context
     ):
@@ -135,7 +135,7 @@ def _without_colon(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault |
         return None
     key, value = excerpt(found["key"]), excerpt(found["value"])
     hint = f"write {key}: {value}" if value else f"add a colon: {key}:"
-    return Words("syntax", f"{key} has no ': ' after it", hint).at(file, line, found.start("key") + 1)
+    return Problem("syntax", f"{key} has no ': ' after it", hint).at(file, line, found.start("key") + 1)
 
 
 def _line_above(text: str, number: int) -> int:

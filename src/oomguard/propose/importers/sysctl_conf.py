@@ -8,11 +8,11 @@ from oomguard.core.sysctl import SYSCTLS, TRIGGERS
 from oomguard.core.text import counted
 from oomguard.foreign import tuned
 from oomguard.foreign.sysctl_d import Line, in_order, lines_that_count, settings, sysctl_files, write
-from oomguard.foreign.text_file import Said, lines_or_none, names_in
+from oomguard.foreign.text_file import SourcedValue, lines_or_none, names_in
 from oomguard.propose.importers.files import SHOWN_LIMIT, Files
 from oomguard.propose.policy_draft import Draft, DraftSetting, Note, Origin
 
-_Named = tuple[str, Line | Said]
+_Named = tuple[str, Line | SourcedValue]
 
 _TUNED_MAIN = "/etc/tuned/tuned-main.conf"
 _VENDOR = re.compile(r"/lib/sysctl\.d/")
@@ -41,15 +41,15 @@ def import_files(paths: Sequence[str]) -> Draft:
     lines = lines_that_count(sources, files.lines, wrong)
     beside = [os.path.join(os.path.dirname(file), "..") for file in profiles]
     of_tuned = tuned.load([*profiles, *active], [*beside, *folders], files.lines)
-    said = _merged(settings(lines), of_tuned.said)
+    merged = _merged(settings(lines), of_tuned.values)
     named: list[_Named] = [(one.path.replace("/", "."), one) for one in lines.values()]
-    named += of_tuned.said.items()
+    named += of_tuned.values.items()
     notes = [
         *(Note(one.what, one.why, Origin(one.at.file, one.at.line)) for one in of_tuned.problems),
-        *_overridden(named, said),
-        *_others(named, {(one.file, one.line) for one in said.values()}),
+        *_overridden(named, merged),
+        *_others(named, {(one.file, one.line) for one in merged.values()}),
     ]
-    drafted = tuple(_drafted(said, notes))
+    drafted = tuple(_drafted(merged, notes))
     return Draft(_TITLE, drafted, (), (*files.finish(), *notes))
 
 
@@ -73,21 +73,23 @@ def _sysctl_files(paths: Iterable[str]) -> Iterator[str]:
     yield from named
 
 
-def _merged(of_files: Mapping[str, Said], of_tuned: Mapping[str, Said]) -> dict[str, Said]:
+def _merged(
+    of_files: Mapping[str, SourcedValue], of_tuned: Mapping[str, SourcedValue]
+) -> dict[str, SourcedValue]:
     """Return what counts. TuneD overrides sysctl.d, and then applies again what is not the vendor's."""
-    said = dict(of_files)
+    merged = dict(of_files)
     for name, one in of_tuned.items():
-        write(said, name, one)
+        write(merged, name, one)
     main = {one.key: one.value for one in tuned.assignments(lines_or_none(_TUNED_MAIN))}
     if main.get("reapply_sysctl", "1") in tuned.TRUE:
         for name, one in of_files.items():
             if not _VENDOR.search(one.file):
-                write(said, name, one)
-    return said
+                write(merged, name, one)
+    return merged
 
 
-def _drafted(said: Mapping[str, Said], notes: list[Note]) -> Iterator[DraftSetting]:
-    for name, one in said.items():
+def _drafted(merged: Mapping[str, SourcedValue], notes: list[Note]) -> Iterator[DraftSetting]:
+    for name, one in merged.items():
         place = Origin(one.file, one.line)
         if name not in SYSCTLS:
             continue
@@ -97,15 +99,15 @@ def _drafted(said: Mapping[str, Said], notes: list[Note]) -> Iterator[DraftSetti
             notes.append(Note(f"{name}={one.value[:SHOWN_LIMIT]}", "must be a decimal number", place))
 
 
-def _overridden(named: Sequence[_Named], said: Mapping[str, Said]) -> Iterator[Note]:
+def _overridden(named: Sequence[_Named], merged: Mapping[str, SourcedValue]) -> Iterator[Note]:
     """Yield the settings that do not count, with the one that does."""
     for name, one in named:
         if name not in SYSCTLS or one.value is None:
             continue
         partner = SYSCTLS[name].partner
-        other = said.get(name) or said.get(partner)
+        other = merged.get(name) or merged.get(partner)
         if other is not None and (other.file, other.line) != (one.file, one.line):
-            why = f"{'' if name in said else f'{partner}, '}{other.source} counts instead"
+            why = f"{'' if name in merged else f'{partner}, '}{other.source} counts instead"
             yield Note(f"{name}={one.value}", why, Origin(one.file, one.line))
 
 

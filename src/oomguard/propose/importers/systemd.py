@@ -7,7 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX
-from oomguard.foreign.text_file import Read, Said
+from oomguard.foreign.text_file import Read, SourcedValue
 from oomguard.foreign.units import SYSTEM_FOLDERS, Units, assignments, variants
 from oomguard.policy.regex_to_glob import literal
 from oomguard.propose.importers.files import SHOWN_LIMIT, Files
@@ -90,7 +90,7 @@ def _pattern(name: str, units: Units, literal: Callable[[str], str] = str) -> st
     return f"{literal(prefix)}{'*' * is_open}{at}{literal(instance) or '*' * bool(at)}.{kind}"
 
 
-def _setting(lines: Sequence[Said], notes: list[Note]) -> _Setting | None:
+def _setting(lines: Sequence[SourcedValue], notes: list[Note]) -> _Setting | None:
     """Return the value that counts, None if there is none; an empty one resets those before."""
     found = None
     for value, file, number in lines:
