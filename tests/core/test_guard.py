@@ -56,7 +56,8 @@ def test_a_host_needs_some_mappings(value: int, *, refused: bool) -> None:
         (65535, 0, True),
         (65536, 0, False),
         (0, 0, False),
-        (0, 1, False),
+        (0, 1, True),
+        (0, 9 * GIB, True),
         (2, 1, False),
         (1, 2, True),
     ],
@@ -64,7 +65,7 @@ def test_a_host_needs_some_mappings(value: int, *, refused: bool) -> None:
 def test_a_commit_limit_of_next_to_nothing_is_refused_in_any_mode(
     value: int, now: int, *, refused: bool
 ) -> None:
-    """Somebody may set the mode later. 0 is no limit: the ratio counts."""
+    """Somebody may set the mode later. Writing 0 zeroes the ratio, too, so no limit would be left."""
     assert (guard("vm.overcommit_kbytes", value, now, HOST) is not None) is refused
 
 

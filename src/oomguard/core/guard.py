@@ -21,7 +21,7 @@ class SafeLimit(NamedTuple):
     """The highest or lowest safe value of a sysctl, for any host or computed from its memory.
 
     `of_host` takes the memory and the current value; `of_any` applies if the host is not known. `why`
-    completes "… is more than N: ". `off` is a value that is never beyond it.
+    completes "… is more than N: ".
     """
 
     name: str
@@ -31,7 +31,6 @@ class SafeLimit(NamedTuple):
     fatal: bool = False
     of_any: int | None = None
     of_host: Callable[[Memory, int], int] | None = None
-    off: int | None = None
 
     def limit(self, memory: Memory | None, now: int = 0) -> int | None:
         """Return the bound's value, None if it depends on the host."""
@@ -41,7 +40,7 @@ class SafeLimit(NamedTuple):
 
     def is_beyond(self, value: int, limit: int) -> bool:
         """Return whether a value is beyond the limit, or beyond another value."""
-        return value != self.off and (value > limit if self.side == "most" else value < limit)
+        return value > limit if self.side == "most" else value < limit
 
     def message(self, value: int, limit: int) -> str:
         """Return why a value is wrong, with the numbers."""
@@ -116,10 +115,9 @@ BOUNDS = (
         KBYTES,
         "least",
         _NO_PROGRAM,
-        "leave less RAM, or write a larger limit (`force: true` overrides)",
+        "leave less RAM, write a larger limit, or set overcommit_ratio (`force: true` overrides)",
         fatal=True,
         of_any=_LEAST_LIMIT_KIB,
-        off=0,
     ),
     SafeLimit(
         RATIO,
