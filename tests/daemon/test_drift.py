@@ -71,6 +71,17 @@ def test_watches_outlive_drop_caches(drift: DriftWatch, sleeper: Identity) -> No
     assert drift.read() == (True, {sleeper.pid}, False)
 
 
+@pytest.mark.skipif(not os.access(SWAPPINESS, os.W_OK), reason="needs root and a writable /proc/sys")
+def test_a_write_to_the_partner_of_a_sysctl_is_noticed(drift: DriftWatch) -> None:
+    """It zeroes the sysctl, whose own file shows no write."""
+    ratio, size = Path("/proc/sys/vm/dirty_background_ratio"), Path("/proc/sys/vm/dirty_background_bytes")
+    in_force, zeroed = (ratio, size) if int(ratio.read_text()) else (size, ratio)
+    drift.watch_sysctls([f"vm.{zeroed.name}"])
+    in_force.write_text(in_force.read_text())
+    assert drift.read().sysctls
+    assert not drift.missing
+
+
 def test_a_process_is_watched_once(drift: DriftWatch, sleeper: Identity) -> None:
     """Asking again changes nothing."""
     drift.watch_process(sleeper)

@@ -86,16 +86,17 @@ class DriftWatch:
         return int(self._inotify.fileno())
 
     def watch_sysctls(self, names: Iterable[str]) -> None:
-        """Watch exactly these sysctls."""
+        """Watch exactly these sysctls, and their partners: a write to a partner zeroes them."""
         wanted = set(names)
-        for name in self._sysctls.keys() - wanted:
+        watched = wanted | {partner for name in wanted if (partner := SYSCTLS[name].partner)}
+        for name in self._sysctls.keys() - watched:
             self._drop(self._sysctls.pop(name))
         self.missing = set()
-        for name in wanted - self._sysctls.keys():
+        for name in watched - self._sysctls.keys():
             watch = self._add(SYSCTLS[name].path, start_time_ticks=0)
             if watch is not None:
                 self._sysctls[name] = watch
-            elif not self.full:
+            elif name in wanted and not self.full:
                 self.missing.add(name)
 
     def watch_process(self, identity: Identity, *, yields: bool = True) -> None:
