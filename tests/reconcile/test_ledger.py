@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from fakeproc import FakeProc
 from mounts import disk, fill
+from oomguard.core.choices import Cause
 from oomguard.core.entry import Entry
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import Policy, SysctlSetting
@@ -26,6 +27,7 @@ from oomguard.core.protection import Protection
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger, _line, open_ledger, read_ledger
+from oomguard.reconcile.once import reconcile_once
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import StateFolder, open_state_folder
 
@@ -467,6 +469,27 @@ def test_on_a_full_disk_nothing_is_changed_without_its_line(
     folder.close()
 
 
+def test_a_full_disk_does_not_keep_a_restore_from_starting(
+    proc: FakeProc, procfs: Procfs, small_disk: Path
+) -> None:
+    """It has all it needs on file. What it restored is not restored again when there is room."""
+    place = str(small_disk / "state")
+    proc.process(Process(Identity(10, 10), b"worker", oom_score_adj=1))
+
+    def once(policy: Policy, cause: Cause) -> list[int]:
+        own = Procfs(procfs.root)
+        done = reconcile_once(policy, cause, own, place, promised_peak=lambda: None)
+        return [outcome.change.after for outcome in done.outcomes if outcome.result == "applied"]
+
+    assert once(POLICY, "policy") == [300]
+    fill(small_disk)
+    assert once(Policy(), "restore") == [1]
+    assert proc.oom_score_adjs() == {10: 1}
+    (small_disk / "filler").unlink()
+    assert once(Policy(), "restore") == []
+    assert proc.oom_score_adjs() == {10: 1}
+
+
 def test_a_ledger_that_cannot_be_opened_lets_nothing_begin(small_disk: Path) -> None:
     """The error says why it matters."""
     folder = open_state_folder(str(small_disk / "state"))
@@ -483,6 +506,7 @@ def test_a_line_that_fits_only_half_is_taken_back(folder: StateFolder) -> None:
     """The next line is not glued to it. A limit on the file's size cuts a write as a full disk does."""
     script = f"""
 import resource, signal
+from oomguard.core.choices import Cause
 from oomguard.core.entry import Entry
 from oomguard.core.process import Identity
 from oomguard.core.protection import Protection
@@ -516,6 +540,7 @@ import itertools, sys
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.reconcile.ledger import open_ledger
+from oomguard.reconcile.once import reconcile_once
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import open_state_folder
 sys.path.insert(0, sys.argv[3])

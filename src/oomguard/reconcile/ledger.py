@@ -286,7 +286,7 @@ class Ledger:
                 self.set_entry(target, entry.after_crash(value))
 
 
-def open_hosts_ledger(folder: StateFolder, procfs: Procfs) -> Ledger:
+def open_hosts_ledger(folder: StateFolder, procfs: Procfs, *, to_restore: bool = False) -> Ledger:
     """Open the ledger of a host for writing, as `open_ledger`."""
 
     def value_of(target: Target) -> int | None:
@@ -303,7 +303,9 @@ def open_hosts_ledger(folder: StateFolder, procfs: Procfs) -> Ledger:
     def may_live(identity: Identity) -> bool:
         return procfs.is_alive(identity) or may_be_hidden(procfs, identity.pid)
 
-    return open_ledger(folder, boot_id=procfs.boot_id(), is_alive=may_live, value_of=value_of)
+    return open_ledger(
+        folder, boot_id=procfs.boot_id(), is_alive=may_live, value_of=value_of, to_restore=to_restore
+    )
 
 
 def open_ledger(
@@ -312,11 +314,13 @@ def open_ledger(
     boot_id: str,
     is_alive: Callable[[Identity], bool],
     value_of: Callable[[Target], int | None] = lambda _: None,
+    to_restore: bool = False,
 ) -> Ledger:
     """Open the ledger for writing, with the entries of this boot whose processes still live.
 
     `value_of` returns the current value of a sysctl or process, None if unknown. Raises OomguardError if the
-    ledger cannot be written: nothing may be changed then, because nothing could be restored.
+    ledger cannot be written: nothing may be changed then, because nothing could be restored. `to_restore`
+    needs no new entries, so a full disk is no error.
     """
     ledger = read_ledger(folder, boot_id=boot_id)
     if ledger.ignored_lines:
@@ -326,10 +330,12 @@ def open_ledger(
         if not is_alive(process):
             ledger.forget_process(process.pid)
     ledger._resolve_intents(value_of)
-    ledger._folder = folder
+    ledger._folder, ledger._is_stale = folder, True
     try:
         ledger._rewrite()
     except OSError as error:
+        if to_restore:
+            return ledger
         raise OomguardError(
             f"{folder.path}/{_FILE}: cannot be written: {os.strerror(error.errno or errno.EIO)}",
             hint="make it writable; without a ledger, oomguard changes nothing, as it could not restore it",

@@ -48,7 +48,7 @@ def reconcile_once(
         require_state_folder(state_dir)
     folder = open_state_folder(state_dir)
     folder.lock()
-    ledger = open_hosts_ledger(folder, procfs)
+    ledger = open_hosts_ledger(folder, procfs, to_restore=cause == "restore")
     try:
         reconciler = Reconciler(policy, ledger, procfs, SysResource(), promised_peak=promised_peak)
         if cause == "restore":
