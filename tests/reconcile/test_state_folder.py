@@ -280,6 +280,21 @@ def test_a_ledger_that_was_removed_with_its_folder_is_whole_again(folder: StateF
     ledger.close()
 
 
+def test_a_folder_that_was_moved_is_made_anew_with_its_ledger(folder: StateFolder, tmp_path: Path) -> None:
+    """Or a second daemon could start beside this one, and a restore would find nothing."""
+    folder.lock()
+    ledger = open_ledger(folder, boot_id="b", is_alive=lambda _: True)
+    ledger.record(Identity(10, 1), Entry(0, 5))
+    os.rename(folder.path, tmp_path / "moved")
+    ledger.compact()
+    second = open_state_folder(folder.path)
+    with pytest.raises(OomguardError, match="already runs here"):
+        second.lock()
+    assert read_ledger(second, boot_id="b").processes == {Identity(10, 1): Entry(0, 5)}
+    second.close()
+    ledger.close()
+
+
 def test_a_file_in_its_place_is_the_same_error_for_readers_and_writers(tmp_path: Path) -> None:
     """It is no folder."""
     (tmp_path / "state").write_text("")

@@ -18,7 +18,7 @@ from oomguard.kernel.sysctl_files import must_be_writable, read_sysctl, write_sy
 from oomguard.reconcile.ledger import Ledger
 
 _NO_FOLDER = (
-    "the state folder was removed and cannot be created again: oomguard changes nothing it cannot restore",
+    "the state folder is gone and cannot be created again: oomguard changes nothing it cannot restore",
     "systemctl restart oomguard",
 )
 

@@ -132,11 +132,11 @@ class Ledger:
             self._set_and_append(name, entry._replace(is_written=True))
 
     def flush(self) -> None:
-        """Write what is pending, and the whole file again if somebody removed it: nobody could find it."""
-        if self._fd < 0:
+        """Write what is pending, and the whole file again if readers would not find it (removed, moved)."""
+        if self._folder is None or self._fd < 0:
             return
         with suppress(OSError):  # retried at the next flush
-            if os.fstat(self._fd).st_nlink == 0:
+            if not self._folder.has(_FILE, self._fd):
                 self._rewrite()
             elif self._unconfirmed is not None:
                 self._append_text(_text(self._unconfirmed, self.entry(self._unconfirmed)))

@@ -88,7 +88,7 @@ class StateFolder:
 
     def replace(self, name: str, content: bytes, *, mode: int = 0o600) -> None:
         """Replace a file atomically. ESTALE: the folder is gone for good."""
-        self._remake_if_removed()
+        self._remake_if_gone()
         temporary = f".{name}.new"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FILE, mode, dir_fd=self.fd)
         try:
@@ -110,17 +110,21 @@ class StateFolder:
 
     def open_append(self, name: str) -> int:
         """Open a file to append lines; the caller closes the descriptor. ESTALE: as for `replace`."""
-        self._remake_if_removed()
+        self._remake_if_gone()
         return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _FILE, 0o600, dir_fd=self.fd)
 
     def open_file(self, name: str) -> int:
         """Open a file to read and write; the caller closes the descriptor. ESTALE: as for `replace`."""
-        self._remake_if_removed()
+        self._remake_if_gone()
         return os.open(name, os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=self.fd)
 
-    def _remake_if_removed(self) -> None:
-        """Create the folder again if it was removed, and lock it."""
-        if os.fstat(self.fd).st_nlink:
+    def has(self, name: str, fd: int) -> bool:
+        """Return whether a reader of this folder finds an open file under this name."""
+        return _leads_to(f"{self.path}/{name}", fd)
+
+    def _remake_if_gone(self) -> None:
+        """Create the folder again if it was removed or moved, and lock it."""
+        if _leads_to(self.path, self.fd):
             return
         try:
             remade = open_state_folder(self.path)
@@ -245,6 +249,16 @@ def require_state_folder(path: str) -> None:
             f"{path}: there is no such state folder",
             hint="use the --state-dir of the daemon that set the values",
         )
+
+
+def _leads_to(path: str, fd: int) -> bool:
+    """Return whether a path leads to an open file or folder, as far as that can be seen."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def _read_file(fd: int, limit: int) -> bytes:
