@@ -22,6 +22,7 @@ from oomguard.cli import overview
 from oomguard.core.decide import Rights
 from oomguard.core.peaks import LASTING_SECONDS
 from oomguard.core.process import Identity, Process
+from oomguard.diagnose.overview import observe_overview
 from oomguard.policy.load import load
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.report.status_file import Complaint, RuleStatus, encode_status
@@ -717,6 +718,36 @@ def test_status_tells_monitoring_by_its_exit_code(oomguard: Oomguard, tmp_path: 
     run = oomguard("status", "--exit-code")
     assert run.code == 1
     assert "in force:\n  a:1: no\n  b:2: no\n" in run.out
+
+
+@pytest.mark.parametrize("content", ["", '{"format": 1}'], ids=["not-yet", "another-version"])
+def test_a_daemon_without_a_status_runs_all_the_same(
+    oomguard: Oomguard, proc: FakeProc, policy: Path, tmp_path: Path, content: str
+) -> None:
+    """It just started, the disk is full, or it is of another version: its lock shows it, and its pid."""
+    oomguard("apply")
+    info = (tmp_path / "state" / "lock").stat()
+    file = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
+    other = file.replace(str(info.st_ino), str(info.st_ino + 1))
+    (proc.root / "locks").write_text(
+        f"1: POSIX  ADVISORY  WRITE 7 {file} 0 EOF\n"
+        f"2: FLOCK  ADVISORY  WRITE 8 {other} 0 EOF\n"
+        f"3: FLOCK  ADVISORY  WRITE 10 {file} 0 EOF\n"
+        f"3: -> FLOCK  ADVISORY  WRITE 9 {file} 0 EOF\n"
+    )
+    if content:
+        (tmp_path / "state" / "status.json").write_text(content)
+    run = oomguard("status")
+    why = "its status file cannot be read" if content else "it has not written its status file"
+    assert run.out.startswith(f"oomguard is running (pid 10), but {why}\n")
+    assert "restore" not in run.out
+    assert ("restart the daemon" in run.err) == bool(content)
+    assert oomguard("status", "--json").json["lock_holder"] == 10
+    assert oomguard("status", "--exit-code").code == 1
+    shown = observe_overview(str(policy), proc=str(proc.root), state_dir=f"{tmp_path}/state")
+    assert shown.headline == f"oomguard  running as pid 10, without a status file  {policy}"
+    (proc.root / "locks").write_text("")
+    assert "oomguard is not running; 3 values" in oomguard("status").out
 
 
 def test_a_line_of_status_is_one_line(oomguard: Oomguard, tmp_path: Path) -> None:

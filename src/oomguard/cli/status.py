@@ -51,6 +51,7 @@ def _run(options: argparse.Namespace) -> int:
                 "memory": None if seen.memory is None else seen.memory._asdict(),
                 "peak": None if seen.peak is None else seen.peak._asdict(),
                 "policy_error": None if seen.policy_error is None else seen.policy_error.message,
+                "lock_holder": seen.lock_holder,
                 "daemon": None if seen.status is None else as_document(seen.status),
             }
         )

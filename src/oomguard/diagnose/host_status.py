@@ -8,6 +8,7 @@ from oomguard.core.overcommit import MODE
 from oomguard.core.policy import Policy
 from oomguard.diagnose.this_host import load_here, open_preview, open_procfs, peak_source, read_status
 from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
+from oomguard.reconcile.state_folder import lock_holder
 from oomguard.report.problems import HostStatus
 from oomguard.report.status_file import SysctlStatus
 from oomguard.report.status_reader import StatusError
@@ -32,8 +33,11 @@ def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
     with closing(open_procfs(proc)) as procfs:
         daemon = status if status is not None and procfs.is_alive(status.identity) else None
         sysctls = [(row, read_sysctl(procfs, row.name)) for row in declared]
+        holder = None if daemon is not None else lock_holder(state_dir, procfs)
         memory, mode = observe_memory(procfs), read_sysctl(procfs, MODE)
-    return HostStatus(status, daemon, sysctls, memory, mode, peak_source(state_dir)(), damage, unusable)
+    return HostStatus(
+        status, daemon, sysctls, memory, mode, peak_source(state_dir)(), damage, unusable, holder
+    )
 
 
 def values_in_force(*, proc: str, state_dir: str) -> int | OomguardError:

@@ -79,11 +79,13 @@ def _headline(seen: HostStatus, policy: str, *, proc: str, state_dir: str) -> st
         managed = counted(daemon.processes_held, "process", "es")
         files = some_files(daemon.policy.files, 2)
         return f"oomguard {daemon.version}  running for {age}, {managed} managed  {files}"
+    there = policy if has_policy(policy) else f"no policy: {policy} is missing"
+    if seen.lock_holder is not None:
+        return f"oomguard  running as pid {seen.lock_holder}, without a status file  {there}"
     in_force = values_in_force(proc=proc, state_dir=state_dir)
     left = ""
     if isinstance(in_force, int) and in_force:
         left = f"; {counted(in_force, 'value')} it set still in force (oomguard restore)"
-    there = policy if has_policy(policy) else f"no policy: {policy} is missing"
     return f"oomguard {__version__}  not running{left}  {there}"
 
 

@@ -161,6 +161,18 @@ class Procfs:
         except (*GONE, HIDDEN):
             return None
 
+    def flock_holder(self, info: os.stat_result) -> int | None:
+        """Return the pid of the process that has this file locked, None if there is none.
+
+        To try the lock would make others fail who want it. Btrfs and overlayfs hide the number of the device.
+        """
+        file = b"%02x:%02x:%d" % (os.major(info.st_dev), os.minor(info.st_dev), info.st_ino)
+        try:
+            rows = [line.split() for line in read_records(self.fd, "locks").splitlines()]
+        except FileNotFoundError:
+            return None
+        return next((int(row[4]) for row in rows if row[1:2] == [b"FLOCK"] and row[5:6] == [file]), None)
+
     def boot_id(self) -> str:
         """Return the id of this boot, "" if the tree has none."""
         try:

@@ -13,6 +13,10 @@ from contextlib import suppress
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
+from oomguard.core.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oomguard.kernel.procfs import Procfs
 
 RUN_FOLDER = "/run/oomguard"
 """The state folder of a host's daemon. A reboot empties it."""
@@ -240,6 +244,14 @@ def find_state_folder(path: str) -> StateFolder | None:
         return None
     except OSError as error:
         raise _no_state_folder(path, error) from error
+
+
+def lock_holder(path: str, procfs: "Procfs") -> int | None:
+    """Return the pid of the process that writes, None if none does or that cannot be known."""
+    try:
+        return procfs.flock_holder(os.stat(f"{path}/{_LOCK}", follow_symlinks=False))
+    except OSError:
+        return None
 
 
 def require_state_folder(path: str) -> None:

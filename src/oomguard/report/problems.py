@@ -13,7 +13,8 @@ class HostStatus(NamedTuple):
     """The status file, None if there is none, and the kernel's current values.
 
     `daemon` is the status file if the daemon runs. `damage`: why the file cannot be read. `policy_error`: why
-    the policy cannot, if the sysctls are from there.
+    the policy cannot, if the sysctls are from there. `lock_holder`: the pid of a daemon without a status file
+    that can be read, such as one that just started.
     """
 
     status: StatusFile | None
@@ -25,6 +26,7 @@ class HostStatus(NamedTuple):
     peak: Peak | None
     damage: str
     policy_error: OomguardError | None = None
+    lock_holder: int | None = None
 
     @property
     def is_as_wanted(self) -> bool:

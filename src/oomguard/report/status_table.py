@@ -51,10 +51,14 @@ def print_status(seen: HostStatus, status: StatusFile, option: str = "") -> None
 def print_stopped(seen: HostStatus, in_force: int | OomguardError, option: str = "") -> None:
     """Print that no daemon runs, how many of its values are in force or why that is unknown, and the sysctls.
 
-    `option` is the `--state-dir` to repeat, "" for the default.
+    `option` is the `--state-dir` to repeat, "" for the default. Of a daemon without a status file, print
+    only that it runs.
     """
     out = console()
-    if isinstance(in_force, OomguardError):
+    if seen.lock_holder is not None:
+        why = "its status file cannot be read" if seen.damage else "it has not written its status file"
+        out.print(f"oomguard is running (pid {seen.lock_holder}), but {why}", style="bold")
+    elif isinstance(in_force, OomguardError):
         out.print("oomguard is not running", style="bold")
         _line(out, f"values it set may still be in force: {in_force.message}", indent=2)
         _line(out, in_force.hint, indent=2)
