@@ -72,6 +72,7 @@ def changed(done: subprocess.CompletedProcess[str]) -> int:
     return int(found[1])
 
 
+@pytest.mark.packaging
 @needs_ansible
 def test_a_policy_is_rolled_out_once_and_a_bad_one_never(tmp_path: Path) -> None:
     """Check mode, a change, the same again, a policy that is not valid, and away again."""
@@ -110,6 +111,7 @@ def test_a_policy_is_rolled_out_once_and_a_bad_one_never(tmp_path: Path) -> None
         program.end()
 
 
+@pytest.mark.packaging
 @needs_ansible
 def test_a_daemon_that_does_not_run_fails_the_play(tmp_path: Path) -> None:
     """A rollout stops at the first host on which the policy is not in force."""
