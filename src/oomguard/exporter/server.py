@@ -80,6 +80,8 @@ class Server(ThreadingWSGIServer):
 
     longest_seconds = 10.0
     """How long a connection may take: an answer takes milliseconds, but a client can send a byte a second."""
+    request_queue_size = 128
+    """Connections that wait to be accepted. The kernel drops more, and a client retries after a second."""
 
     def __init__(self, address: Address, app: Callable[..., Iterable[bytes]]) -> None:
         self.address_family = address.family
