@@ -105,10 +105,10 @@ def test_no_name_gets_beyond_its_place(tmp_path: Path, crowd: Crowd) -> None:
         assert all(line.isprintable() for line in daemon.log.splitlines())
         assert all(line[2:3] == ":" for line in daemon.log.splitlines()), daemon.log
         text = shown(daemon, "status") + shown(daemon, "plan")
-        for pid in pids:
-            text += shown(daemon, "explain", str(pid))
-            document = json.loads(shown(daemon, "explain", str(pid), "--json"))
-            assert document[0]["comm"].isprintable()
+        text += shown(daemon, "explain", *map(str, pids))
+        documents = json.loads(shown(daemon, "explain", *map(str, pids), "--json"))
+        assert len(documents) == len(NAMES)
+        assert all(document["comm"].isprintable() for document in documents)
         assert text.replace("\n", "").isprintable()
         assert "[red]x[/red]" in text
         assert daemon.stop() == 0
