@@ -1407,6 +1407,17 @@ def test_every_screen_shows_what_the_policy_says_and_what_that_comes_to(
     assert "vm.min_free_kbytes: 67584 → 167772 (policy, 1 % of 16.0 GiB, " in applied
 
 
+@pytest.mark.parametrize("verb", ["plan", "apply"])
+def test_a_sysctl_that_the_kernel_lacks_is_skipped_with_a_warning(
+    oomguard: Oomguard, policy: Path, verb: str
+) -> None:
+    """Or somebody would take it for set."""
+    policy.write_text("vm: {zone_reclaim_mode: 1}\n")
+    run = oomguard(verb)
+    assert run.code == 0
+    assert run.err == "oomguard: vm.zone_reclaim_mode is skipped: this kernel has no such sysctl\n"
+
+
 def test_what_depends_on_ram_is_skipped_where_that_is_not_known(
     oomguard: Oomguard, policy: Path, proc: FakeProc
 ) -> None:

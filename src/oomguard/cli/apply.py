@@ -28,9 +28,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from oomguard.diagnose.this_host import load_here
+    from oomguard.diagnose.this_host import load_here, warn_of_missing
 
-    done = reconcile(options, load_here(options.policy, options.proc, options.state_dir), "policy")
+    policy = load_here(options.policy, options.proc, options.state_dir)
+    warn_of_missing(policy, options.proc)
+    done = reconcile(options, policy, "policy")
     return report(done, as_json=options.json, nothing="Nothing to change.", applied="changed")
 
 

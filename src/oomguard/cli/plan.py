@@ -36,12 +36,13 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.core.policy import Policy, policy_option
     from oomguard.core.tally import Tally
     from oomguard.core.text import counted, printable
-    from oomguard.diagnose.this_host import load_here, open_preview, warn_if_hidden
+    from oomguard.diagnose.this_host import load_here, open_preview, warn_if_hidden, warn_of_missing
     from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.change_document import outcome_document, planned_document, print_json
     from oomguard.report.streams import complain
 
     policy = Policy() if options.restore else load_here(options.policy, options.proc, options.state_dir)
+    warn_of_missing(policy, options.proc)
     cause: Cause = "restore" if options.restore else "policy"
     tally = Tally()
     with closing(

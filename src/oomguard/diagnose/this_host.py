@@ -11,6 +11,7 @@ from oomguard.core.host import Host
 from oomguard.core.overcommit import Peak
 from oomguard.core.policy import DEFAULT_PATH, Policy, is_drop_in, layers, policy_option
 from oomguard.core.process import Identity
+from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.text import counted, printable
 from oomguard.kernel.hidepid import hides_processes
 from oomguard.kernel.host_facts import observe_host
@@ -44,6 +45,13 @@ def warn_if_hidden(procfs: Procfs) -> bool:
             "  run this as root, or in the group of the mount's gid="
         )
     return is_hidden
+
+
+def warn_of_missing(policy: Policy, proc: str) -> None:
+    """Print which sysctls of a policy are skipped because this kernel lacks them."""
+    for setting in policy.sysctls:
+        if not os.path.lexists(f"{proc}/{SYSCTLS[setting.name].path}"):
+            complain(f"oomguard: {setting.name} is skipped: this kernel has no such sysctl")
 
 
 def facts_of(proc: str) -> Host:
