@@ -5,7 +5,6 @@ it is meant.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator
 
 from oomguard.core.match import is_glob
@@ -14,6 +13,7 @@ from oomguard.policy.fault import Problem, excerpt
 from oomguard.policy.lint.programs import ONLY_TITLED
 from oomguard.policy.regex_to_glob import globs
 from oomguard.policy.scalars import quoted
+from oomguard.policy.typography import DASHES, QUOTES, described, is_unusual, usual
 
 _UNIT = r"\.(?:service|scope|slice|socket|timer)\Z"
 _UNIT_END = re.compile(_UNIT)
@@ -42,8 +42,6 @@ _BARE = re.compile(r"\[!?\]?[^\]]*\]|[^\w*?!-]")
 """A set of characters, or a character that is no letter, digit or wildcard."""
 _REGEX_SPECIAL = re.compile(r"[.^$*+?{}\[\]\\|()]")
 
-_QUOTES = frozenset("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a")
-_DASHES = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
 _MEMBERS_SHOWN = 8
 
 
@@ -66,33 +64,20 @@ def unusual_character(text: str) -> Problem | None:
 
     The hint is the text without them.
     """
-    odd = "" if text.isascii() else next(filter(_is_unusual, _SET.sub("", text)), "")
+    odd = "" if text.isascii() else next(filter(is_unusual, _SET.sub("", text)), "")
     if not odd:
         return None
-    kind = "a typographic" if odd in _QUOTES | _DASHES else "an invisible"
+    kind = "a typographic" if odd in QUOTES | DASHES else "an invisible"
     return Problem(
         "unusual-character",
-        f"{excerpt(text)} has {kind} character: U+{ord(odd):04X}, {unicodedata.name(odd, 'unnamed').lower()}",
-        quoted("".join(map(_usual, text)).strip() or "..."),
+        f"{excerpt(text)} has {kind} character: {described(odd)}",
+        quoted("".join(map(usual, text)).strip() or "..."),
     )
 
 
 def in_brackets(name: str) -> str:
     """Return a name that matches the same, with each character in brackets that is no letter or digit."""
     return _BARE.sub(lambda one: one[0] if len(one[0]) > 1 else f"[{one[0]}]", name)
-
-
-def _is_unusual(character: str) -> bool:
-    if character.isascii():
-        return False
-    is_invisible = unicodedata.category(character) in {"Cf", "Zs", "Zl", "Zp"}
-    return is_invisible or character in _QUOTES or character in _DASHES
-
-
-def _usual(character: str) -> str:
-    if not _is_unusual(character):
-        return character
-    return "-" if character in _DASHES else " " if unicodedata.category(character) == "Zs" else ""
 
 
 def _lookalikes(name: str, plain: str) -> Iterator[Problem]:

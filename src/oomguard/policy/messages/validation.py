@@ -14,6 +14,7 @@ from oomguard.policy.model import Bound, Document
 from oomguard.policy.nodes import Location, Mapping, Node, Scalar, Sequence, locate
 from oomguard.policy.scalars import Surprise, scalar
 from oomguard.policy.sysctl_model import BOUNDS
+from oomguard.policy.typography import described, in_ascii
 from oomguard.policy.values import looks_like_amount, with_digits
 
 
@@ -131,6 +132,9 @@ def _given(node: Node, want: Takes) -> Problem:
         return Problem("quoted-value", f"'{shown}'", f"remove the quotes: {shown}")
     if int in want.kinds and (number := with_digits(value)):
         return Problem("wrong-type", shown, f"write {number}, with digits: O and l are letters")
+    if int in want.kinds and (number := in_ascii(value)):
+        odd = next((one for one in value if not one.isascii()), value[-1])
+        return Problem("wrong-type", f"'{shown}'", f"write {number}, without {described(odd)}")
     if int in want.kinds and looks_like_amount(value):
         number = "a number" if re.search("[KMGT]i?B?$", shown) else re.sub(" ?[%A-Za-z]+$", "", shown)
         return Problem("wrong-type", shown, f"write {number} without a unit; {want.hint}".removesuffix("; "))

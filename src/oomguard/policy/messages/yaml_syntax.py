@@ -5,6 +5,7 @@ import re
 import yaml
 
 from oomguard.policy.fault import Fault, Problem, excerpt
+from oomguard.policy.typography import described, is_unusual, usual
 
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # what YAML 1.1 counts as one
 
@@ -71,6 +72,34 @@ _PROSE = {
 `{start}` is the line where the unfinished construct starts.
 """
 
+_MISTAKES = (
+    (
+        r"[ ]*(?:-[ ]+)*(?P<at>-)(?P<text>[A-Za-z_][\w.]*:(?:[ ].*|\Z))",
+        "- has no space after it",
+        "write - {text}",
+    ),
+    (
+        r"(?P<at><{7}|={7}|>{7})(?:[ ]|\Z)",
+        "a merge conflict is not resolved",
+        "keep one side; remove the lines <<<<<<<, ======= and >>>>>>>",
+    ),
+    (r"[ ]*(?P<at>//|;)", "{at} does not start a comment", "write #"),
+    (
+        r"(?P<at>\[)(?P<text>[\w.]+)\][ ]*\Z",
+        "[{text}] is not a section in YAML",
+        "write {text}: and indent its keys",
+    ),
+    (
+        r".*:[ ]+(?P<at>at_(?:most|least)):[ ]*(?P<text>\S*)",
+        "a key is not allowed here",
+        "write {{{at}: {text}}}",
+    ),
+)
+"""Message and hint by a line that the parser took for something else. The first that matches counts."""
+
+_ODD = re.compile(r"(?:^|[-:]) *([^\x00-\x7f])")
+"""A character that stands where YAML's own marks do."""
+
 _NO_COLON = re.compile(
     r"[ ]*(?P<item>(?:- +)*)(?P<key>[A-Za-z_][\w.-]*)(?::(?=\S)|\s+|\Z)(?P<value>.*)", re.DOTALL
 )
@@ -92,6 +121,8 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
         return fault(
             "this line is indented with a tab", "indent with spaces: YAML does not allow tabs", "tab"
         )
+    if (mistake := _mistake(file, text, sorted({start, _line_above(text, line), line}))) is not None:
+        return mistake
     if "cannot start any token" in problem:
         word = excerpt(here[column - 1 :].strip())
         return fault(
@@ -111,6 +142,23 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
             return fault(message.format(start=start), hint)
     said = ", ".join(part for part in (context, problem) if part)
     return fault(f"not valid YAML: {excerpt(said)}", "")
+
+
+def _mistake(file: str, text: str, numbers: list[int]) -> Fault | None:
+    """Return the fault of the first of these lines that looks like another language, or was pasted."""
+    for number in numbers:
+        line = _line(text, number)
+        for odd in _ODD.finditer(line):
+            if is_unusual(odd[1]):
+                hint = {"-": "write -", " ": "write an ordinary space"}.get(usual(odd[1]), "remove it")
+                problem = Problem("syntax", f"{described(odd[1])}, has no meaning in YAML", hint)
+                return problem.at(file, number, odd.start(1) + 1)
+        for pattern, message, hint in _MISTAKES:
+            if found := re.match(pattern, line):
+                parts = {name: excerpt(part.strip()) for name, part in found.groupdict("").items()}
+                problem = Problem("syntax", message.format(**parts), hint.format(**parts))
+                return problem.at(file, number, found.start("at") + 1)
+    return None
 
 
 def _without_colon(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault | None:
