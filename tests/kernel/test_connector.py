@@ -105,8 +105,8 @@ def test_forks_are_told_in_order_with_their_time(connector: Connector) -> None:
 
 def test_only_forks_of_watched_parents_wake_the_daemon(connector: Connector) -> None:
     """These arrive on the socket that is waited on."""
-    os.waitpid(os.spawnv(os.P_NOWAIT, "/bin/true", ["true"]), 0)
-    hear(connector, lambda _: False)
+    with subprocess.Popen(["true"]) as process:
+        hear(connector, lambda heard: process.pid in heard)
     connector.has_forks = False
     assert connector.watch_parents(frozenset({os.getpid(), 1, 2**22 - 1}))
     assert not connector.watch_parents(frozenset({1, os.getpid(), 2**22 - 1}))
