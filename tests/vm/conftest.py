@@ -24,13 +24,15 @@ SUITES_VARIABLE = "OOMGUARD_VM_SUITES"
 ARTEFACTS_VARIABLE = "OOMGUARD_VM_ARTEFACTS"
 
 SECONDS = {
-    "test_foresight": 1800, "test_debian": 1400, "test_containers": 1200, "test_faults_load": 1200,
-    "test_attacks_inheritance": 700, "test_fleet": 700, "test_sysctls": 700, "test_trust": 600,
-    "test_walk": 550, "test_hosts": 420, "test_rank": 410, "test_docs": 310, "test_faults_state": 290,
+    "test_containers": 1200, "test_foresight": 1150, "test_debian": 1000, "test_faults_load": 1000,
+    "test_fleet": 700, "test_attacks_inheritance": 700, "test_sysctls": 700, "test_trust": 600,
+    "test_hosts": 420, "test_walk": 420, "test_rank": 410, "test_faults_kernel": 300,
+    "test_faults_state": 250, "test_install": 230, "test_attacks_cpu": 220, "test_attacks_events": 200,
+    "test_docs": 200,
 }  # fmt: skip
 """How long the slowest files take in an emulated guest, beside another one, for `--vm-shard`."""
 
-OTHER_SECONDS = 130
+OTHER_SECONDS = 80
 
 GUESTS_OF_TEST = pytest.StashKey[list[tuple[Guest, int]]]()
 """The guests a test works in, each with the size of its journal when the test began."""
