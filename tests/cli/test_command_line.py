@@ -55,6 +55,9 @@ NAMES = [event.name for event in EVENTS]
             "oomguard import: no tool it's; use one of earlyoom, nohang, ananicy, systemd, sysctl",
         ),
         ("explain", "oomguard explain: PID|NAME is missing: a pid, or a process name"),
+        ("check - -", "oomguard check: standard input can be read only once"),
+        ("check --policy - -", "oomguard check: standard input can be read only once"),
+        ("postmortem --policy - -", "oomguard postmortem: standard input can be read only once"),
         ("log --cause exce", "oomguard log: no cause exce; did you mean exec?"),
         (
             "log -n x",

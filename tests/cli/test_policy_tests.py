@@ -216,7 +216,7 @@ def test_the_policy_can_come_from_standard_input(oomguard_test: Test) -> None:
     assert (done.returncode, done.stdout.count("2 expectations: all as expected")) == (0, 2)
     done = run("-")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "standard input cannot be both" in done.stderr
+    assert "standard input can be read only once" in done.stderr
 
 
 def test_drop_ins_belong_to_the_policy_whoever_owns_them(oomguard_test: Test) -> None:

@@ -79,6 +79,8 @@ def run_verb(words: list[str]) -> int:
     parser = Parser(prog=f"oomguard {verb.name}", exit_on_error=False, **_help(verb))
     verb.add_arguments(parser)
     options = parser.parse(verb.prepare(words[1:]))
+    if [getattr(options, "policy", ""), *getattr(options, "files", ())].count("-") > 1:
+        parser.refuse("standard input can be read only once")
     try:
         return verb.run(options)
     except MisuseError as error:

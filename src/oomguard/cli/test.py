@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from oomguard.cli.verb import MisuseError, Verb, add
+from oomguard.cli.verb import Verb, add
 from oomguard.report.streams import fitted
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.report.case_results import file_document, result_lines, summary
     from oomguard.report.change_document import print_json
 
-    if options.policy == "-" and "-" in options.files:
-        raise MisuseError("standard input cannot be both the policy and a case file")
     code, documents = 0, []
     faults: tuple[Fault, ...]
     for file in dict.fromkeys(file for path in options.files for file in case_files(path)):
