@@ -7,13 +7,16 @@ import os
 import site
 import sys
 
-from oomguard.core.errors import OomguardError
-from oomguard.core.policy import DEFAULT_PATH
-from oomguard.report import streams
+_INTERRUPTED = 130
 
 
 def main() -> int:
     """Run one verb and return its exit code: 0 done, 1 failed, 2 usage, 3 would change, 78 bad policy."""
+    try:  # imported here, so that Ctrl-C meanwhile prints no traceback
+        from oomguard.core.errors import OomguardError
+        from oomguard.report import streams
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     streams.set_up()
     try:
         try:
@@ -26,15 +29,17 @@ def main() -> int:
         finally:
             sys.stdout.flush()  # here, where BrokenPipeError can still be handled
     except OomguardError as error:
-        _complain(error.for_stderr)
+        with contextlib.suppress(OSError):  # if stderr is closed, the exit code still reports the error
+            streams.complain(error.for_stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:
         return 141  # the reader of the output went away, as `head` does
     except OSError as error:
         file = "" if error.filename is None else f": {error.filename!r}"
-        _complain(f"oomguard: {error.strerror or error}{file}")
+        with contextlib.suppress(OSError):
+            streams.complain(f"oomguard: {error.strerror or error}{file}")
         return 1
     finally:
         streams.abandon()
@@ -47,6 +52,7 @@ def _is_as_the_daemon() -> bool:
 
 def _become_daemon() -> int:
     """Do what the unit asks for, without the parser and a second interpreter: half of a start."""
+    from oomguard.core.policy import DEFAULT_PATH
     from oomguard.daemon.__main__ import run
     from oomguard.reconcile.state_folder import RUN_FOLDER
 
@@ -57,11 +63,6 @@ def _collect_less() -> None:
     """Examine objects for cycles less often, and not at the end: that is a fifth of the time of a verb."""
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)
-
-
-def _complain(text: str) -> None:
-    with contextlib.suppress(OSError):  # if stderr is closed, the exit code still reports the error
-        streams.complain(text)
 
 
 if __name__ == "__main__":

@@ -161,6 +161,24 @@ def test_what_the_daemon_says_reaches_a_terminal_that_is_not_utf8(
         program.end()
 
 
+@pytest.mark.parametrize("module", ["core.errors", "report.streams", "cli.main", "diagnose.host_status"])
+def test_ctrl_c_while_modules_are_loaded_prints_no_traceback(module: str) -> None:
+    """Whichever module of ours it is."""
+    program = f"""
+import sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "oomguard.{module}":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+sys.argv[1:] = ["status"]
+from oomguard.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize("verb", ["check", "plan"])
 def test_lines_are_broken_for_a_terminal_only(tmp_path: Path, verb: str) -> None:
     """A fault goes on below its place, whether it is the answer or an error; in a pipe it is one line."""
