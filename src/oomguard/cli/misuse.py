@@ -111,10 +111,13 @@ def not_taken(words: Sequence[str], verb: "Parser") -> str:
     option = next((word for word in words if word.startswith("-") and word != "-"), None)
     if option is not None:
         name = option.partition("=")[0]
-        if name in ("--dry-run", "-n") and "--state-dir" in options:
+        if name in ("--dry-run", "-n") and verb.prog.endswith((" apply", " run", " restore")):
             restore = " --restore" if verb.prog.endswith(" restore") else ""
             return f"no option {name}; use: oomguard plan{restore}"
-        near = "--policy" if name in _POLICY_ELSEWHERE and "--policy" in options else _nearest(name, options)
+        if name in _POLICY_ELSEWHERE and "--policy" in options:
+            near = "--policy"
+        else:
+            near = "--limit" if name == "-n" and "--limit" in options else _nearest(name, options)
         return f"no option {printable(name)}; {_fix(near, verb.prog)}"
     word = words[0]
     if "--policy" in options and _looks_like_file(word):
