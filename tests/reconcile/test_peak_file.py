@@ -124,6 +124,15 @@ def test_a_folder_that_others_may_write_is_ignored(peaks: PeakFile, uid: int, mo
     assert "the state folder belongs to" in peaks.trouble
 
 
+def test_nothing_is_said_of_a_file_that_is_not_there(peaks: PeakFile) -> None:
+    """In a folder that others may write to, such as /tmp."""
+    folder = Path(peaks.path).parent
+    folder.mkdir()
+    folder.chmod(0o777)
+    assert peaks.highest() is None
+    assert peaks.trouble == ""
+
+
 def test_a_link_in_its_place_is_not_followed(peaks: PeakFile, tmp_path: Path) -> None:
     """Nor is it written through."""
     other = tmp_path / "other"

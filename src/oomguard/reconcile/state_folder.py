@@ -176,9 +176,10 @@ class LastingFile:
         if folder is None:
             return None
         try:
-            if not folder.is_ours:
+            content = folder.read(self._name)
+            if content is not None and not folder.is_ours:
                 raise ValueError("others may write to its folder")
-            return folder.read(self._name)
+            return content
         finally:
             folder.close()
 
