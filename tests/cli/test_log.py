@@ -453,7 +453,7 @@ def test_what_journalctl_complains_of_is_passed_on(log: Log, journalctl: Callabl
     journalctl([], tail="echo 'Failed to parse timestamp: soon' >&2; exit 1")
     code, _, err = log("--since", "soon")
     assert code == 1
-    assert "journalctl: Failed to parse timestamp: soon" in err
+    assert "journalctl: Failed to parse timestamp: soon\n  write a time such as today, " in err
     journalctl(tail="echo 'Hint: you see your own messages only' >&2")
     code, out, err = log()
     assert code == 0

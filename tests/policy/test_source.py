@@ -95,6 +95,7 @@ def test_symlinks_in_a_circle_are_a_fault(tmp_path: "Path") -> None:
     link.symlink_to(link)
     (fault,) = _faults(str(link))
     assert fault.message == "cannot be read: Too many levels of symbolic links"
+    assert fault.hint == "point the link at a file: now it leads back to itself"
 
 
 def test_a_fifo_is_refused_without_waiting_for_a_writer(tmp_path: "Path") -> None:

@@ -79,6 +79,8 @@ def open_journal(arguments: Sequence[str], *, without: str) -> Iterator[IO[bytes
         first = printable(said.strip().splitlines()[0])
         trouble = unreadable()
         hint = trouble.hint if trouble else "see journalctl(1) for --since and --until"
+        if "timestamp" in first:
+            hint = "write a time such as today, '2 hours ago', -2h or '2026-01-31 12:00'"
         raise OomguardError(f"journalctl: {first}", hint=hint)
     if said:
         sys.stderr.write("".join(f"journalctl: {printable(line)}\n" for line in said.splitlines()))

@@ -242,4 +242,6 @@ def _fault(file: str, error: _RefusedError | OSError) -> Fault:
     reason = os.strerror(error.errno) if error.errno else str(error)
     is_denied = error.errno in {errno.EACCES, errno.EPERM}
     hint = "run this as root, or make the policy readable: it contains no secrets" if is_denied else ""
+    if error.errno == errno.ELOOP:
+        hint = "point the link at a file: now it leads back to itself"
     return Problem("unreadable", f"cannot be read: {reason}", hint).at(file)
