@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mounts import read_only
 from oomguard.core.entry import Entry
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity
@@ -301,3 +302,15 @@ def test_a_file_in_its_place_is_the_same_error_for_readers_and_writers(tmp_path:
     for opens in (open_state_folder, find_state_folder):
         with pytest.raises(OomguardError, match="cannot use it as the state folder: Not a directory"):
             opens(str(tmp_path / "state"))
+
+
+def test_a_read_only_file_system_is_named_as_the_cause(tmp_path: Path) -> None:
+    """Nobody put the lock there, and to remove it would not help."""
+    folder = open_state_folder(str(tmp_path / "state"))
+    with read_only(tmp_path / "state"):
+        again = open_state_folder(str(tmp_path / "state"))
+        with pytest.raises(OomguardError, match="lock: cannot be used: Read-only file system") as caught:
+            again.lock()
+        again.close()
+    assert caught.value.hint == "make its file system writable"
+    folder.close()

@@ -30,6 +30,12 @@ _SIZE_LIMIT = 64 * 1024 * 1024
 """A ledger of a million processes. Root may read the folder of any user's daemon."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO in a file's place must not block
+_ROOM = {
+    errno.EROFS: "make its file system writable",
+    errno.ENOSPC: "free space, or inodes, in its file system",
+    errno.EDQUOT: "raise the quota of its file system",
+}
+"""What helps where the file system is at fault, and no file."""
 
 
 class StateFolder:
@@ -150,10 +156,8 @@ class StateFolder:
             reason = "is not a regular file"
         else:
             reason = f"cannot be used: {os.strerror(error.errno or errno.EIO)}"
-        return OomguardError(
-            f"{self.path}/{name}: {reason}",
-            hint="find out which user put it there, and remove it; oomguard then creates its own",
-        )
+        hint = "find out which user put it there, and remove it; oomguard then creates its own"
+        return OomguardError(f"{self.path}/{name}: {reason}", hint=_ROOM.get(error.errno or 0, hint))
 
 
 class LastingFile:
