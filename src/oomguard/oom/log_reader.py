@@ -9,14 +9,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heapreplace
 from itertools import islice
-from typing import NamedTuple
 
 from oomguard.oom.garbled import garbled_kills, is_garbled_kill
 from oomguard.oom.kill import MARKS
 from oomguard.oom.log_entry import begins_log
 from oomguard.oom.log_line import WHEN, Line, plain
 from oomguard.oom.log_messages import (
-    DIGITS,
     LINE_LIMIT,
     RUN_LIMIT,
     Messages,
@@ -26,13 +24,13 @@ from oomguard.oom.log_messages import (
     line_start,
 )
 from oomguard.oom.log_time import is_near
+from oomguard.oom.open_reports import MESSAGE_COST, OpenReports
 from oomguard.oom.other_killer import TRIGGERS as OTHER_TRIGGERS
 from oomguard.oom.other_killer import OtherKill, OtherKillers, is_known
 from oomguard.oom.pasted import WHOLE, as_logged
 from oomguard.oom.prose import killed_in, lines_about_kills
 from oomguard.oom.quoted import is_literal, quoted_messages
 from oomguard.oom.report import UNKNOWN_MEMORY, Report
-from oomguard.oom.report_parser import TASKS_LIMIT, Assembler
 from oomguard.oom.unread import Unread, UnreadKills
 
 _TRIGGERS = (
@@ -83,38 +81,18 @@ _TOLD_LIMIT = 1 << 16
 """Reports that are compared with later ones."""
 _AHEAD = 1 << 15
 """Characters that are known beyond a line, unless the log ends."""
-_MESSAGE_COST = 132
-"""The cost of parsing a message, in characters of the log. Real reports have at least 140 for each."""
 _REPORT_COST = 540
 """The additional cost of a report, in JSON: a line of a kill takes longer to print than to parse."""
 _OTHER_COST = 300
 """The additional cost of a line of another program."""
 _WITHIN_COST = 400
 """The additional cost of a log in a string, however short: it is searched for each trigger by itself."""
-_ROWS_COST = 110
-"""The cost of rows between other lines, however many follow each other."""
 _STRING_COST = 16
 """The cost of a string in a line that may have a message in quotes."""
 _CREDIT = 10_500_000
 """The cost of a log beyond its length after which lines are skipped: some 16,000 kills in a row."""
-_QUIET_LINES = 5000
-"""After this many lines that do not mention memory, the end of a report counts as lost."""
 _EVIDENCE_LIMIT, _EVIDENCE_COST = 16, 30
 """Kills that programs report, for which the kernel's report may follow, and what comparing one costs."""
-_HOSTS_LIMIT = 256
-_ROWS_LIMIT = TASKS_LIMIT + TASKS_LIMIT // 4
-"""Rows and victims of all unfinished reports."""
-_LOOK_AFTER_ROWS = 1024
-
-
-class _Table(NamedTuple):
-    """The task table being read. Most lines of reports are rows, and all rows of one table begin alike."""
-
-    assembler: Assembler
-    prefix: str
-    """The text before its heading, with every digit as 0."""
-    host: str
-    host_at: int
 
 
 class _Source:
@@ -147,17 +125,12 @@ class OomLog:
     """
 
     def __init__(self, *, raw_limit: int = 0) -> None:
-        self._raw_limit = raw_limit
-        self._hosts: dict[str, Assembler] = {}
-        self._reading: dict[str, Assembler] = {}
-        self._table: _Table | None = None
+        self._open = OpenReports(self._note, raw_limit=raw_limit)
         self._credit = _CREDIT
-        self._quiet = 0
         self._finished: list[Report] = []
         self._source = _Source()
         self._killers = OtherKillers()
         self._evidence: list[tuple[Line, OtherKill]] = []
-        self._rows = 0
         self._told: set[int] = set()
         self._copied = WHOLE
         self._words = _WORDS_LIMIT
@@ -173,7 +146,7 @@ class OomLog:
             yield from self._scan(text, begin, end)
             self._find_untriggered(text, begin, end)
             self._source.lines += text.count("\n", begin, end)
-        self._finish_all()
+        self._open.finish_all()
         for one in self._evidence:
             self._note_other(*one)
         yield from self._finished
@@ -217,13 +190,12 @@ class OomLog:
         source.begin, source.resume = begin, 0
         places = [(-1, trigger) for trigger in _TRIGGERS]
         while at < end:
-            if self._table is not None:
-                at = self._take_rows(text, at, end, self._table)
+            at = self._open.take_rows(text, at, end)
             place = _next_trigger(text, at, end, places)
-            if self._reading:
+            if self._open.any_is_read:
                 found = _DETAILS.search(text, at, place)
                 place = place if found is None else found.start()
-                self._give_up(text.count("\n", at, place))
+                self._open.give_up(text.count("\n", at, place))
             if place >= end:
                 self._credit = min(self._credit + end - at, _CREDIT)
                 return
@@ -231,8 +203,9 @@ class OomLog:
             if self._finished:
                 yield from self._finished
                 self._finished.clear()
-            self._credit = min(self._credit + following - at - _MESSAGE_COST - messages.cost, _CREDIT)
-            messages.cost = 0
+            cost = MESSAGE_COST + messages.cost + self._open.cost
+            self._credit = min(self._credit + following - at - cost, _CREDIT)
+            messages.cost = self._open.cost = 0
             at = following
             if self._credit < 0:
                 following = min(at - self._credit, end)
@@ -327,8 +300,7 @@ class OomLog:
         if other.kill is not None:
             is_reported = self.unread.is_reported(other.kill.pid)
         else:
-            assembler = self._hosts.get(line.host)
-            is_reported = assembler is not None and assembler.explains(line, other)
+            is_reported = self._open.explain(line, other)
         if is_reported:
             return
         self._evidence.append((line, other))  # the kernel's own report may follow
@@ -349,82 +321,19 @@ class OomLog:
         if line.text.startswith("__vm_enough_memory: pid: "):
             self.refusals += 1
             return True
-        host = line.host
-        assembler = self._hosts.get(host)
-        if assembler is None:
-            if len(self._hosts) >= _HOSTS_LIMIT:
-                self._finish_all()
-            assembler = self._hosts[host] = self._without_prefix(host) or Assembler()
-        self._note(assembler.feed(line))
-        if self._raw_limit:
-            assembler.keep(f"{raw}\n", self._raw_limit)
-        self._rows += 1
-        if self._rows >= _LOOK_AFTER_ROWS:
-            self._look_after_rows()
-        if not assembler.is_reading:
-            self._reading.pop(host, None)
-            self._table = None
-        else:
-            self._reading[host] = assembler
-            if "total_vm" in line.text and assembler.row is not None and raw.endswith(line.text):
-                self._credit -= 3 * _MESSAGE_COST  # the cost of a new table
-                prefix = raw[: line.indent]
-                self._table = _Table(assembler, prefix.translate(DIGITS), line.host, prefix.find(line.host))
-        return assembler.is_used
-
-    def _without_prefix(self, host: str) -> Assembler | None:
-        """Take the unfinished report of the only host so far if this line, or its lines, lost the prefix."""
-        if len(self._hosts) != 1 or len(self._reading) != 1 or (host and "" not in self._reading):
-            return None
-        other, assembler = self._reading.popitem()
-        self._hosts.clear()
-        assembler.name_host(host or other)
-        return assembler
+        return self._open.feed(line, raw)
 
     def _note_unread(
         self, text: str, start: int, pid: int, why: Why, *, is_choice: bool = False, when: str = ""
     ) -> None:
         """Remember a line that names a kill and is in no report so far."""
-        if self.unread.has_room_for(pid):
+
+        def line() -> Unread:
             number = self._source.line_number(text, start)
             number = self._reversed + 1 - number if self._reversed else number
-            self.unread.add(Unread(number, pid, why, is_choice, when))
+            return Unread(number, pid, why, is_choice, when)
 
-    def _take_rows(self, text: str, at: int, most: int, table: _Table) -> int:
-        """Parse the rows that follow each other, and return where the next other line begins."""
-        assembler, prefix, host, host_at = table
-        indent, first = len(prefix), at
-        spaces, same = " " * indent, "\n"
-        if assembler.row_line is None:  # another report has begun meanwhile
-            self._table = None
-            return at
-        match, rows = assembler.row_line.match, []
-        while at < most:
-            start = at + indent
-            if indent and not text.startswith(same, at):  # many rows have one time
-                same = text[at:start]
-                if same.translate(DIGITS) != prefix or not same.startswith(host, host_at):
-                    break
-            row = match(text, start, most)
-            if row is None or (indent and text.startswith(spaces, row.end())):
-                break
-            rows.append(row.groups())
-            at = row.end()
-        if rows:
-            self._credit -= _ROWS_COST
-            assembler.add_tasks(rows)
-        self._rows += len(rows)
-        if self._raw_limit:
-            assembler.keep(text[first : min(at, first + self._raw_limit)], self._raw_limit)
-        if self._rows >= _LOOK_AFTER_ROWS:
-            self._look_after_rows()
-        return at
-
-    def _look_after_rows(self) -> None:
-        """Finish all reports when they have too many rows together."""
-        self._rows = 0
-        if sum(assembler.size for assembler in self._hosts.values()) > _ROWS_LIMIT:
-            self._finish_all()
+        self.unread.add(pid, line)
 
     def _note(self, report: Report | None) -> None:
         if report is not None and not self._is_copy(report):
@@ -444,26 +353,6 @@ class OomLog:
         is_copy = told in self._told
         self._told.add(told)
         return is_copy
-
-    def _finish_all(self) -> None:
-        for assembler in self._hosts.values():
-            self._note(assembler.finish())
-        self._hosts.clear()
-        self._reading.clear()
-        self._table = None
-
-    def _give_up(self, lines: int) -> None:
-        """Finish reports whose end is lost; so many more lines did not mention memory."""
-        self._quiet += lines + 1
-        if self._quiet < _QUIET_LINES // 10:
-            return
-        for host, assembler in list(self._reading.items()):
-            assembler.quiet += self._quiet
-            if assembler.quiet > _QUIET_LINES:
-                self._note(assembler.finish())
-                del self._reading[host]
-                self._table = None
-        self._quiet = 0
 
 
 def _beside(message: Line, raw: str) -> str:

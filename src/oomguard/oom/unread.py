@@ -1,5 +1,6 @@
 """The kills that a log names and none of its reports has."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from oomguard.oom.log_line import Line
@@ -49,17 +50,14 @@ class UnreadKills:
         """Return whether a report has that process as a victim or, unless `as_killed`, as the choice."""
         return pid in self._killed or (not as_killed and pid in self._chosen)
 
-    def has_room_for(self, pid: int) -> bool:
-        """Return whether to `add` a line about a process. Without room, it is counted."""
+    def add(self, pid: int, line: Callable[[], Unread]) -> None:
+        """Remember a line about a process that no report has so far; it is only counted if there are many."""
         if pid in self._killed:
-            return False
-        has_room = len(self._lines) < _LINES_LIMIT
-        self._more += not has_room
-        return has_room
-
-    def add(self, line: Unread) -> None:
-        """Remember a line that is in no report so far."""
-        self._lines.append(line)
+            return
+        if len(self._lines) < _LINES_LIMIT:
+            self._lines.append(line())
+        else:
+            self._more += 1
 
     @property
     def lines(self) -> tuple[Unread, ...]:
