@@ -25,7 +25,7 @@ from oomguard.core.process import Identity, Process
 from oomguard.diagnose.overview import observe_overview
 from oomguard.policy.load import load
 from oomguard.reconcile.peak_file import PeakFile
-from oomguard.report.status_file import Complaint, RuleStatus, encode_status
+from oomguard.report.status_file import Complaint, ContendedValue, RuleStatus, encode_status
 from statuses import IDLE
 
 POLICY = """\
@@ -563,6 +563,18 @@ def write_status(state: Path, identity: Identity, **fields: Any) -> None:
     status = IDLE._replace(pid=identity.pid, start_time_ticks=identity.start_time_ticks, **fields)
     state.mkdir(exist_ok=True)
     (state / "status.json").write_bytes(encode_status(status))
+
+
+def test_what_the_daemon_pauses_to_correct_is_restored_at_once(
+    oomguard: Oomguard, proc: FakeProc, tmp_path: Path
+) -> None:
+    """By a restore, which needs the daemon to be stopped; a plan shows what the daemon does."""
+    oomguard("apply")
+    proc.process(Process(Identity(20, 1), b"oomguard"))
+    write_status(tmp_path / "state", Identity(20, 1), contended=(ContendedValue("vm.swappiness"),))
+    assert oomguard("plan", "--restore", "--json").json[0]["obstacle"] is None
+    proc.sysctl("vm.swappiness", 60)
+    assert oomguard("plan", "--json").json[0]["obstacle"]["kind"] == "contended"
 
 
 def test_the_daemon_and_its_child_are_matched_by_no_rule(

@@ -154,7 +154,8 @@ def open_preview(
     reconciler = Reconciler(policy, ledger, procfs, itself=itself, promised_peak=peak_source(state_dir))
     rights, contended, denied = own_rights(), frozenset[Hashable](), {}
     if daemon is not None:
-        contended = frozenset(row.value for row in daemon.contended)
+        if not needs_ledger:  # a restore does not wait
+            contended = frozenset(row.value for row in daemon.contended)
         for one in daemon.complaints:
             if one.result == "denied":
                 denied[one.subject, one.wanted] = Obstacle("denied", one.reason, one.hint)
