@@ -239,6 +239,27 @@ def test_a_user_of_this_host_is_no_reason_to_read_it(host: Host) -> None:
     assert (host.state / "compiled-policy").exists()
 
 
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_a_user_who_is_added_later_matches_soon(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_cached: bool
+) -> None:
+    """A policy is often older than the package that adds the user; a verb knows that user at once."""
+    users = tmp_path / "passwd"
+    monkeypatch.setattr("oomguard.daemon.policy_watch.USER_FILES", (str(users),))
+    host.policy.write_text("rules: [{name: some, user: root, oom_score_adj: 1}]\n")
+    if is_cached:
+        time.sleep(0.12)
+        host.start()
+    reloader = host.reloader()
+    policy = reloader.first()
+    users.write_text("")
+    deadline = time.monotonic() + 30
+    while not host.adopted and time.monotonic() < deadline:
+        host.loop.turn(busy=False)
+    reloader.close()
+    assert host.adopted == [policy]
+
+
 def test_an_unchanged_policy_is_adopted_again_without_a_reader(host: Host) -> None:
     """At once: no process is started."""
     reloader = host.reloader()

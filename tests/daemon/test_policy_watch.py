@@ -123,6 +123,21 @@ def test_what_others_write_beside_it_is_no_edit(watch: PolicyWatch, policy: Path
     assert not watch.has_changed()
 
 
+def test_a_change_of_users_counts_for_a_policy_that_names_some(
+    watch: PolicyWatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the policy is."""
+    users = tmp_path / "users" / "passwd"
+    users.parent.mkdir()
+    monkeypatch.setattr("oomguard.daemon.policy_watch.USER_FILES", (str(users),))
+    watch.renew()
+    users.write_text("")
+    assert told(watch)
+    assert not watch.has_changed()
+    watch.follows_users = True
+    assert watch.has_changed()
+
+
 @pytest.mark.parametrize("name", ["oomguard.yaml", "oomguard.yml", "oomguard.conf", "oomguard", "a.b.yaml"])
 def test_the_folder_of_drop_ins_is_the_one_that_is_read(tmp_path: Path, name: str) -> None:
     """Whatever the policy is called."""

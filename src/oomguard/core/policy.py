@@ -28,6 +28,8 @@ USERS_FILE = "/etc/passwd"
 SUBUID_FILE = "/etc/subuid"
 LOGIN_DEFS = ("/etc/login.defs", "/usr/etc/login.defs")
 """The administrator's file, then the vendor's."""
+USER_FILES = (USERS_FILE, SUBUID_FILE, *LOGIN_DEFS)
+"""What users there are, and which of them are people."""
 
 FIRST_PERSON_UID = 1000
 """The lowest uid of a human user on most hosts (UID_MIN of login.defs(5), and systemd's UIDS-GIDS)."""

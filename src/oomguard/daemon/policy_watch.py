@@ -2,13 +2,13 @@
 
 In-place writes, an editor's rename, and the swap of a symbolic link, as Kubernetes does for a ConfigMap, all
 cause events in one of the folders on the policy's path. An event only says where to check; the files'
-metadata shows whether the policy changed.
+metadata shows whether the policy changed. For a policy that names users, so do the files that define them.
 """
 
 import os
 from collections.abc import Iterator
 
-from oomguard.core.policy import Layer
+from oomguard.core.policy import USER_FILES, Layer
 from oomguard.kernel.inotify import (
     IN_ATTRIB,
     IN_CLOSE_WRITE,
@@ -22,7 +22,7 @@ from oomguard.kernel.inotify import (
     Inotify,
     shortage,
 )
-from oomguard.reconcile.policy_cache import fingerprint, policy_files
+from oomguard.reconcile.policy_cache import Metadata, fingerprint, metadata, policy_files
 
 SETTLE_SECONDS = 0.1
 LONGEST_SETTLE_SECONDS = 1.0
@@ -44,6 +44,8 @@ class PolicyWatch:
         self._inotify: Inotify | None = None
         self.blind = ""
         """Why some edits cannot be noticed; "" if all can."""
+        self.follows_users = False
+        """Whether a change of the users of this host counts, too."""
         self.renew()
 
     def fileno(self) -> int | None:
@@ -61,7 +63,7 @@ class PolicyWatch:
                 raise
             self.blind = shortage(error)
         self._watch_folders()
-        self._seen = fingerprint(self.layers)
+        self._seen, self._users_seen = fingerprint(self.layers), _users()
 
     def drain(self) -> None:
         """Discard the waiting events; their content does not matter."""
@@ -71,7 +73,8 @@ class PolicyWatch:
     def has_changed(self) -> bool:
         """Return whether the files differ from those at the last `renew`."""
         self._watch_folders()  # the drop-in folder may be new; watching one again does nothing
-        return fingerprint(self.layers) != self._seen
+        has_new_users = self.follows_users and _users() != self._users_seen
+        return has_new_users or fingerprint(self.layers) != self._seen
 
     def close(self) -> None:
         """Stop watching."""
@@ -98,6 +101,13 @@ class PolicyWatch:
                 yield from ((folder, _FILES) for folder in _folders_through(path))
         for path in filter(os.path.islink, policy_files(self.layers)):  # others are where the layer is
             yield from ((folder, _FILES) for folder in _folders_through(path))
+        for path in USER_FILES:
+            yield from ((folder, _FILES) for folder in _folders_through(path))
+
+
+def _users() -> list[Metadata | None]:
+    """Return the metadata of the files that define users."""
+    return [metadata(path) for path in USER_FILES]
 
 
 def _folders_through(path: str) -> Iterator[str]:

@@ -139,14 +139,20 @@ class Reloader:
         self._limited("policy cache", trouble)
         if policy is not None:
             self._in_force = (key, policy)
+            self._follow_users(policy)
         return policy
 
     def _keep(self, child: PolicyChild, policy: Policy) -> None:
         """Remember what the policy is made from, if all of it is visible."""
         self._in_force = None
+        self._follow_users(policy)
         if child.copy.key and child.answer.header.get("users_are_local"):
             self._in_force = (child.copy.key, policy)
             self._limited("policy cache", self._cache.store(child.copy))
+
+    def _follow_users(self, policy: Policy) -> None:
+        """Read a policy that names users again when those of this host change: uids are in it."""
+        self._watch.follows_users = any(rule.terms.users for rule in policy.rules)
 
     def _listen(self) -> None:
         listening = self._watch.fileno()

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from oomguard import __version__
 from oomguard.core.host import Host
-from oomguard.core.policy import LOGIN_DEFS, SUBUID_FILE, USERS_FILE, Layer, Policy, is_drop_in, is_mask
+from oomguard.core.policy import USER_FILES, Layer, Policy, is_drop_in, is_mask
 from oomguard.core.serialize import Decoder
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.reconcile.state_folder import LastingFile
@@ -62,7 +62,7 @@ class PolicyCache:
         paths = [layer.path for layer in layers]
         there = [layer._replace(path=os.path.abspath(layer.path)) for layer in layers]
         folders = [layer.path for layer in there]
-        inputs = (*policy_files(there), *folders, USERS_FILE, SUBUID_FILE, *LOGIN_DEFS)
+        inputs = (*policy_files(there), *folders, *USER_FILES)
         files = [(path, metadata(path)) for path in inputs]
         if any(seen and max(seen.modified_ns, seen.changed_ns) > now_ns - _TICK_NS for _, seen in files):
             return ""
