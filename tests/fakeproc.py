@@ -157,6 +157,7 @@ class FakeProc:
     def __init__(self, root: Path) -> None:
         self.root = root
         (root / DYNAMIC_UIDS).mkdir(parents=True)
+        (root / "self").mkdir()
         (root / USERS_CGROUPS).touch()
         (root / "sys" / "vm").mkdir(parents=True)
         (root / "sys" / "kernel" / "random").mkdir(parents=True)

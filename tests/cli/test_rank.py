@@ -280,7 +280,7 @@ def test_in_a_container_it_says_that_it_does_not_see_the_host(verb: list[str]) -
 
 def test_a_user_who_does_not_see_others_is_told(rank: Rank, proc: FakeProc) -> None:
     """With hidepid=, where /proc/1 is hidden, too."""
-    (proc.root / "self").mkdir()
+    (proc.root / "self").mkdir(exist_ok=True)
     (proc.root / "self" / "mountinfo").write_bytes(b"22 28 0:21 / /proc rw - proc proc rw,hidepid=2\n")
     _, out, _ = rank()
     assert "kill other users' processes first: hidepid= hides them" in out
@@ -300,7 +300,7 @@ def test_a_kernel_of_another_formula_is_refused(rank: Rank, proc: FakeProc) -> N
 def mount(proc: FakeProc, tmp_path: Path) -> Path:
     """Mount cgroups: /app with 400 MiB, the batch job and the shell in it, and /free above nothing."""
     folder = tmp_path / "cgroup"
-    (proc.root / "self").mkdir()
+    (proc.root / "self").mkdir(exist_ok=True)
     (proc.root / "self" / "mountinfo").write_text(f"31 20 0:27 / {folder} rw - cgroup2 none rw\n")
     for path, limit in {"app": 400 << 20, "app/free": "max", "idle": "max"}.items():
         (folder / path).mkdir(parents=True)

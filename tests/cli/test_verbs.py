@@ -555,6 +555,19 @@ def test_a_proc_that_is_not_there_is_an_error_to_read(oomguard: Oomguard, verb: 
     )
 
 
+@pytest.mark.parametrize("verb", ["plan", "apply", "restore", "status"])
+def test_a_folder_that_is_no_proc_is_refused(oomguard: Oomguard, tmp_path: Path, verb: str) -> None:
+    """In it, all processes would seem to have ended, and their original values would be dropped."""
+    oomguard("apply")
+    (tmp_path / "empty").mkdir()
+    run = oomguard(verb, "--proc", f"{tmp_path}/empty")
+    assert run.code == 1
+    assert run.err.startswith(
+        f"oomguard: {tmp_path}/empty is not a proc file system: it has no self\n  use --proc"
+    )
+    assert "3 restored" in oomguard("restore").out
+
+
 # status
 
 

@@ -52,7 +52,7 @@ def mount(proc: FakeProc, tmp_path: Path) -> Path:
     """Mount an empty version 2 tree."""
     folder = tmp_path / "cgroup"
     folder.mkdir()
-    (proc.root / "self").mkdir()
+    (proc.root / "self").mkdir(exist_ok=True)
     (proc.root / "self" / "mountinfo").write_text(f"31 20 0:27 / {folder} rw - cgroup2 none rw\n")
     return folder
 

@@ -62,10 +62,11 @@ class Procfs:
         try:
             self.fd = os.open(root, _DIRECTORY)
         except OSError as error:
-            raise OomguardError(
-                f"{printable(root)} is not a proc file system: {os.strerror(error.errno or errno.EIO)}",
-                hint="use --proc DIR with the folder where one is mounted",
-            ) from error
+            raise _no_proc(root, os.strerror(error.errno or errno.EIO)) from error
+        # In any other folder, all processes would seem to have ended, with their original values.
+        if "self" not in os.listdir(self.fd):
+            os.close(self.fd)
+            raise _no_proc(root, "it has no self")
         self.uid_map = self._own_uid_map()
         self.cgroups = CgroupFolders(parse_systemd_mount(self.own_mounts()))
         self.containers = Containers()
@@ -185,6 +186,13 @@ class Procfs:
             return read_file(self.fd, "self/uid_map", 4096)
         except OSError:
             return b""  # a tree made for tests, or a kernel without user namespaces
+
+
+def _no_proc(root: str, reason: str) -> OomguardError:
+    return OomguardError(
+        f"{printable(root)} is not a proc file system: {reason}",
+        hint="use --proc DIR with the folder where one is mounted",
+    )
 
 
 class ProcessHandle:
