@@ -61,8 +61,9 @@ def test_one_of_somebody_else_is_refused(tmp_path: Path) -> None:
     """Even if it is root who asks."""
     (tmp_path / "state").mkdir(mode=0o755)
     os.chown(tmp_path / "state", 65534, -1)
-    with pytest.raises(OomguardError, match="belongs to uid 65534"):
+    with pytest.raises(OomguardError, match="belongs to uid 65534") as caught:
         open_state_folder(str(tmp_path / "state"))
+    assert caught.value.hint == "run this as uid 65534, or use another --state-dir"
 
 
 def test_a_file_in_its_place_is_an_error_to_read(tmp_path: Path) -> None:

@@ -220,13 +220,15 @@ def open_state_folder(path: str) -> StateFolder:
     info = os.fstat(fd)
     if info.st_uid != os.geteuid() or info.st_mode & 0o022:
         os.close(fd)
+        if info.st_uid == os.geteuid():
+            hint = "check which user wrote the files in it, then run chmod 755 on it"
+        elif info.st_uid:
+            hint = f"run this as uid {info.st_uid}"  # root must not restore what that user wrote
+        else:
+            hint = "run as root"
         raise OomguardError(
             f"{path}: the state folder belongs to uid {info.st_uid} and has mode {info.st_mode & 0o7777:o}",
-            hint=(
-                "run as root, or use the --state-dir of your own daemon"
-                if os.geteuid() and not info.st_uid
-                else f"run chown {os.geteuid()} and chmod 755 on it, or use another --state-dir"
-            ),
+            hint=f"{hint}, or use another --state-dir",
         )
     return StateFolder(path, fd)
 
