@@ -129,7 +129,7 @@ def _measure(host: "Host", kind: str, rules: int, proc: Path, *, rounds: int = R
 def _tree(host: "Host", count: int, matched: int = 0) -> "Iterator[Path]":
     """Have `count` processes of 1,000 names; rules with exact names match the first `matched`."""
     root, shared = host.folder / "proc", host.folder / "shared"
-    for folder in (root, shared):
+    for folder in (root, root / "self", shared):
         folder.mkdir()
     contents = {
         "status": _STATUS,

@@ -490,6 +490,20 @@ def test_a_full_disk_does_not_keep_a_restore_from_starting(
     assert proc.oom_score_adjs() == {10: 1}
 
 
+@pytest.mark.parametrize("boots", [(BOOT, "", BOOT), ("", BOOT, BOOT), ("", "", BOOT), (BOOT, "", "")])
+def test_nothing_is_lost_where_the_boot_is_not_known(folder: StateFolder, boots: tuple[str, ...]) -> None:
+    """With ProcSubset=pid in the unit, /proc does not tell; a reboot empties the folder anyway."""
+    process, entry = Identity(10, 10), Entry(1, 300)
+    first, *others = boots
+    ledger = reopened(folder, first)
+    ledger.record(process, entry)
+    ledger.close()
+    for boot in others:
+        assert read_ledger(folder, boot_id=boot).processes == {process: entry}
+        reopened(folder, boot).close()
+    assert read_ledger(folder, boot_id="another").processes == {}
+
+
 def test_a_ledger_that_cannot_be_opened_lets_nothing_begin(small_disk: Path) -> None:
     """The error says why it matters."""
     folder = open_state_folder(str(small_disk / "state"))

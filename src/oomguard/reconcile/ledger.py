@@ -7,7 +7,8 @@ restore. After an intent without a second line, the current value shows whether 
 ledger is opened next (`Entry.after_crash`). A restore is a change, too.
 
 A damaged line, or one cut short by a full disk or a crash, is ignored: its checksum is wrong. The checksum
-covers the boot id, so a line of another boot is ignored even if the header is damaged.
+covers the boot id, so a line of another boot is ignored even if the header is damaged. If either boot is
+unknown (`subset=pid`), the lines count: a reboot empties /run.
 """
 
 import errno
@@ -244,15 +245,20 @@ class Ledger:
     def _read(self, raw: bytes) -> None:
         header, *lines = raw.split(b"\n")
         version, boot = _read_header(header)
+        seed = self._seed
         if version is None and raw:
             self.ignored_lines += 1  # the checksum of each line still shows whether it is from this boot
-        elif boot != self._boot_id:
+        elif boot is None or (boot != self._boot_id and boot and self._boot_id):
             return
+        else:
+            seed = zlib.crc32(boot.encode())
+            self._boot_id = self._boot_id or boot
+            self._seed = zlib.crc32(self._boot_id.encode())
         intent: Identity | None = None
         # Each line ends in a newline, so anything after the last one was cut short.
         for line in lines[:-1]:
             try:
-                text = line if version == _VERSION_WITHOUT_CHECKSUMS else _checked(line, self._seed)
+                text = line if version == _VERSION_WITHOUT_CHECKSUMS else _checked(line, seed)
                 intent = self._read_row(json.loads(text), intent)
             except (ValueError, KeyError, TypeError, RecursionError):
                 self.ignored_lines += 1
