@@ -23,6 +23,7 @@ from oomguard.core.decide import Rights
 from oomguard.core.peaks import LASTING_SECONDS
 from oomguard.core.process import Identity, Process
 from oomguard.diagnose.overview import observe_overview
+from oomguard.diagnose.this_host import ThisHost
 from oomguard.policy.load import load
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.report.status_file import Complaint, ContendedValue, RuleStatus, encode_status
@@ -769,7 +770,7 @@ def test_a_daemon_without_a_status_runs_all_the_same(
     assert ("restart the daemon" in run.err) == bool(content)
     assert oomguard("status", "--json").json["lock_holder"] == 10
     assert oomguard("status", "--exit-code").code == 1
-    shown = observe_overview(str(policy), proc=str(proc.root), state_dir=f"{tmp_path}/state")
+    shown = observe_overview(str(policy), ThisHost(f"{tmp_path}/state", str(proc.root)))
     assert shown.headline == f"oomguard  running as pid 10, without a status file  {policy}"
     (proc.root / "locks").write_text("")
     assert "oomguard is not running; 3 values" in oomguard("status").out

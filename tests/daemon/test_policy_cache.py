@@ -15,7 +15,7 @@ from oomguard.core.host import Host as Facts
 from oomguard.core.policy import Layer, layers
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.reload import Reloader
-from oomguard.diagnose.this_host import load_here
+from oomguard.diagnose.this_host import ThisHost
 from oomguard.reconcile.policy_cache import Copy, PolicyCache
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_a_verb_takes_what_the_daemon_kept_and_reads_what_it_would_read(host: Ho
     policy = str(host.policy)
 
     def labels(path: str = policy) -> list[str]:
-        return [rule.label for rule in load_here(path, "/proc", str(host.state)).rules]
+        return [rule.label for rule in ThisHost(str(host.state)).load(path).rules]
 
     assert labels() == ["name=some"]
     host.start()

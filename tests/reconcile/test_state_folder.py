@@ -19,7 +19,7 @@ from mounts import read_only
 from oomguard.core.entry import Entry
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity
-from oomguard.diagnose.this_host import read_status
+from oomguard.diagnose.this_host import ThisHost
 from oomguard.reconcile.ledger import open_ledger, read_ledger
 from oomguard.reconcile.state_folder import StateFolder, find_state_folder, how_to_stop, open_state_folder
 
@@ -178,7 +178,11 @@ def test_a_file_that_is_not_there_reads_as_none_and_needs_no_removing(folder: St
 
 
 @pytest.mark.parametrize(
-    "read", [lambda folder: read_ledger(folder, boot_id=""), lambda folder: read_status(folder.path)]
+    "read",
+    [
+        lambda folder: read_ledger(folder, boot_id=""),
+        lambda folder: ThisHost(folder.path).read_status(),
+    ],
 )
 def test_a_file_without_end_is_an_error(folder: StateFolder, read: Callable[[StateFolder], object]) -> None:
     """A user's daemon has a folder of its own, which root may ask for; a hole takes no space."""

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from oomguard.core.policy import Policy
 from oomguard.diagnose.ranker import Ranker
-from oomguard.diagnose.this_host import open_preview
+from oomguard.diagnose.this_host import ThisHost
 from oomguard.kernel.memcg import open_memcg, parse_mountinfo
 from oomguard.kernel.procfs import Procfs
 from oomguard.oom.ranking import Ranked
@@ -51,7 +51,7 @@ def main() -> int:
     """Play the rounds."""
     domain, rounds, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     Path("/proc/self/oom_score_adj").write_text("-1000" if can_protect() else "0")
-    preview = open_preview(Policy(), proc="/proc", state_dir="/nonexistent")
+    preview = ThisHost("/nonexistent").open_preview(Policy())
     for number in range(rounds):
         chance = random.Random(f"{domain}-{seed}-{number}")
         outcome = play(preview, domain, chance)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from oomguard.cli.verb import Verb, add
 
 if TYPE_CHECKING:
+    from oomguard.diagnose.this_host import ThisHost
     from oomguard.kernel.procfs import Procfs
     from oomguard.propose.advice import PeakSinceStart
 
@@ -31,18 +32,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from oomguard.diagnose.this_host import open_procfs, peak_source, warn_if_hidden
+    from oomguard.diagnose.this_host import ThisHost, warn_if_hidden
     from oomguard.propose.advice import advise, host_document
     from oomguard.propose.mend import valid
     from oomguard.propose.observed import observe_facts
     from oomguard.propose.policy_draft import FORMAT, findings_document, render
     from oomguard.report.change_document import print_json
 
-    with closing(open_procfs(options.proc)) as procfs:
+    host = ThisHost(options.state_dir, options.proc)
+    with closing(host.open_procfs()) as procfs:
         warn_if_hidden(procfs)
-        facts = observe_facts(procfs)._replace(
-            peak=_peak(options.state_dir, procfs), lasting=peak_source(options.state_dir)()
-        )
+        facts = observe_facts(procfs)._replace(peak=_peak(host, procfs), lasting=host.peak_source()())
     draft = valid(advise(facts))
     if options.json:
         print_json({"format": FORMAT, "host": host_document(facts), **findings_document(draft)})
@@ -51,15 +51,14 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _peak(state_dir: str, procfs: "Procfs") -> "PeakSinceStart | None":
+def _peak(host: "ThisHost", procfs: "Procfs") -> "PeakSinceStart | None":
     """Return the peak that a running daemon measured, None if there is none."""
-    from oomguard.diagnose.this_host import read_status
     from oomguard.propose.advice import PeakSinceStart
     from oomguard.report.status_reader import StatusError
     from oomguard.report.streams import complain
 
     try:
-        status = read_status(state_dir)
+        status = host.read_status()
     except StatusError as error:
         complain(f"oomguard: {error}; the peak of promised memory is not known")
         return None

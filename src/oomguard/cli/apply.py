@@ -28,9 +28,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from oomguard.diagnose.this_host import load_here, warn_of_missing
+    from oomguard.diagnose.this_host import ThisHost, warn_of_missing
 
-    policy = load_here(options.policy, options.proc, options.state_dir)
+    policy = ThisHost(options.state_dir, options.proc).load(options.policy)
     warn_of_missing(policy, options.proc)
     done = reconcile(options, policy, "policy")
     return report(done, as_json=options.json, nothing="Nothing to change.", applied="changed")
@@ -39,14 +39,12 @@ def _run(options: argparse.Namespace) -> int:
 def reconcile(options: argparse.Namespace, policy: "Policy", cause: Cause) -> "Pass":
     """Apply a policy; warn if original values are lost."""
     from oomguard.core.text import counted
-    from oomguard.diagnose.this_host import open_procfs, peak_source
+    from oomguard.diagnose.this_host import ThisHost
     from oomguard.reconcile.once import reconcile_once
     from oomguard.report.streams import complain
 
-    state_dir = options.state_dir
-    done = reconcile_once(
-        policy, cause, open_procfs(options.proc), state_dir, promised_peak=peak_source(state_dir)
-    )
+    host, state_dir = ThisHost(options.state_dir, options.proc), options.state_dir
+    done = reconcile_once(policy, cause, host.open_procfs(), state_dir, promised_peak=host.peak_source())
     if done.lost_lines:
         complain(
             f"oomguard: {counted(done.lost_lines, 'line')} of {state_dir}/ledger cannot be read, "

@@ -24,16 +24,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from oomguard.diagnose.this_host import facts_of, with_policy_in_use
+    from oomguard.diagnose.this_host import ThisHost
     from oomguard.policy.effective import document, load_effective, render
     from oomguard.policy.fault import PolicyError
     from oomguard.reconcile.state_folder import RUN_FOLDER
     from oomguard.report.change_document import print_json
 
+    host = ThisHost(RUN_FOLDER, options.proc)
     try:
-        found = load_effective(options.policy, facts_of(options.proc))
+        found = load_effective(options.policy, host.facts())
     except PolicyError as error:
-        raise with_policy_in_use(error, options.policy, options.proc, RUN_FOLDER) from error
+        raise host.with_policy_in_use(error, options.policy) from error
     if options.json:
         print_json(document(found))
     else:

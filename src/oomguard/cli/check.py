@@ -46,10 +46,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from oomguard.diagnose.policy_check import check_policy
+    from oomguard.diagnose.this_host import ThisHost
     from oomguard.policy.fault import render_text
     from oomguard.report.change_document import print_json
 
-    check = partial(check_policy, with_host=options.host, proc=options.proc, state_dir=options.state_dir)
+    check = partial(check_policy, host=ThisHost(options.state_dir, options.proc), with_host=options.host)
     found = [check(file, alone=True) for file in options.files]
     if options.policy != DEFAULT_PATH or not found:
         found.insert(0, check(options.policy, alone=False))

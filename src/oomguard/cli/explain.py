@@ -25,13 +25,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from oomguard.diagnose.explain import explain
-    from oomguard.diagnose.this_host import load_here, open_preview, warn_if_hidden
+    from oomguard.diagnose.this_host import ThisHost, warn_if_hidden
     from oomguard.report.change_document import print_json
     from oomguard.report.explanation import alike, explanation_document
     from oomguard.report.streams import complain
 
-    policy = load_here(options.policy, options.proc, options.state_dir)
-    with closing(open_preview(policy, proc=options.proc, state_dir=options.state_dir)) as preview:
+    host = ThisHost(options.state_dir, options.proc)
+    with closing(host.open_preview(host.load(options.policy))) as preview:
         warn_if_hidden(preview.planner.procfs)
         explanations, errors = explain(preview, options.process)
     if explanations and options.json:

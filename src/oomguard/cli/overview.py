@@ -7,9 +7,10 @@ from oomguard.reconcile.state_folder import RUN_FOLDER
 def run(policy: str = DEFAULT_PATH, state_dir: str = RUN_FOLDER, proc: str = "/proc") -> int:
     """Print it."""
     from oomguard.diagnose.overview import observe_overview
+    from oomguard.diagnose.this_host import ThisHost
     from oomguard.report.tables import console, grid, print_text
 
-    seen = observe_overview(policy, proc=proc, state_dir=state_dir)
+    seen = observe_overview(policy, ThisHost(state_dir, proc))
     rows = grid()
     for row in seen.rows:
         rows.add_row(*row)

@@ -36,18 +36,17 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.core.policy import Policy, policy_option
     from oomguard.core.tally import Tally
     from oomguard.core.text import counted, printable
-    from oomguard.diagnose.this_host import load_here, open_preview, warn_if_hidden, warn_of_missing
+    from oomguard.diagnose.this_host import ThisHost, warn_if_hidden, warn_of_missing
     from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.change_document import outcome_document, planned_document, print_json
     from oomguard.report.streams import complain
 
-    policy = Policy() if options.restore else load_here(options.policy, options.proc, options.state_dir)
+    host = ThisHost(options.state_dir, options.proc)
+    policy = Policy() if options.restore else host.load(options.policy)
     warn_of_missing(policy, options.proc)
     cause: Cause = "restore" if options.restore else "policy"
     tally = Tally()
-    with closing(
-        open_preview(policy, proc=options.proc, state_dir=options.state_dir, needs_ledger=options.restore)
-    ) as preview:
+    with closing(host.open_preview(policy, needs_ledger=options.restore)) as preview:
         left = preview.planner.left_alone() if options.restore else []
         planned = [Planned(change, None) for change in preview.sysctl_changes(cause)]
         for handle, decision in preview.processes():

@@ -66,9 +66,9 @@ def _run(options: argparse.Namespace) -> int:
     _require_one_log(options)
     policy = None
     if options.policy is not None:
-        from oomguard.diagnose.this_host import load_here
+        from oomguard.diagnose.this_host import ThisHost
 
-        policy = load_here(options.policy, "/proc", options.state_dir)
+        policy = ThisHost(options.state_dir).load(options.policy)
     source = KernelLog(options.files, kmsg=options.kmsg, since=options.since, until=options.until)
     raw_limit = 0
     if options.html is not None:

@@ -59,7 +59,7 @@ def _seconds(text: str) -> float:
 
 def _run(options: argparse.Namespace) -> int:
     from oomguard.diagnose.ranker import open_ranker
-    from oomguard.diagnose.this_host import has_policy, load_here
+    from oomguard.diagnose.this_host import ThisHost, has_policy
     from oomguard.report.change_document import print_json
     from oomguard.report.rank_view import rank_document
 
@@ -67,12 +67,10 @@ def _run(options: argparse.Namespace) -> int:
         from oomguard.cli.watch import refuse_no_terminal, watch
 
         refuse_no_terminal()
-    policy = None
+    host, policy = ThisHost(options.state_dir, options.proc), None
     if options.policy != DEFAULT_PATH or has_policy(options.policy):
-        policy = load_here(options.policy, options.proc, options.state_dir)
-    with closing(
-        open_ranker(policy, proc=options.proc, state_dir=options.state_dir, cgroup=options.cgroup)
-    ) as ranker:
+        policy = host.load(options.policy)
+    with closing(open_ranker(policy, host, cgroup=options.cgroup)) as ranker:
         if options.watch:
             return watch(ranker.look, interval_seconds=options.interval)
         view = ranker.look()

@@ -35,12 +35,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from oomguard.diagnose.host_status import observe_status, values_in_force
+    from oomguard.diagnose.this_host import ThisHost
     from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.change_document import print_json
     from oomguard.report.status_file import as_document
     from oomguard.report.streams import complain
 
-    seen = observe_status(options.policy, proc=options.proc, state_dir=options.state_dir)
+    host = ThisHost(options.state_dir, options.proc)
+    seen = observe_status(options.policy, host)
     if options.policy != DEFAULT_PATH and (daemon := seen.daemon) is not None:
         _say_ignored(options.policy, daemon.policy.files)
     if options.json:
@@ -62,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
         if seen.daemon is not None:
             print_status(seen, seen.daemon, option)
         else:
-            in_force = values_in_force(proc=options.proc, state_dir=options.state_dir)
+            in_force = values_in_force(host)
             print_stopped(seen, in_force, option)
     if seen.damage:
         complain(seen.damage)

@@ -6,7 +6,7 @@ from contextlib import closing
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import MODE
 from oomguard.core.policy import Policy
-from oomguard.diagnose.this_host import load_here, open_preview, open_procfs, peak_source, read_status
+from oomguard.diagnose.this_host import ThisHost
 from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
 from oomguard.reconcile.state_folder import lock_holder
 from oomguard.report.problems import HostStatus
@@ -14,11 +14,11 @@ from oomguard.report.status_file import SysctlStatus
 from oomguard.report.status_reader import StatusError
 
 
-def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
+def observe_status(policy: str, host: ThisHost) -> HostStatus:
     """Read the status file, and the current values of the sysctls in it or in the policy."""
     status, damage = None, ""
     try:
-        status = read_status(state_dir)
+        status = host.read_status()
     except StatusError as error:  # still show the kernel's values
         damage = error.for_stderr
     declared: Sequence[SysctlStatus] = ()
@@ -27,23 +27,21 @@ def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
         declared = status.sysctls
     else:
         try:
-            declared = _declared(policy, proc, state_dir)
+            declared = _declared(policy, host)
         except OomguardError as error:
             unusable = error
-    with closing(open_procfs(proc)) as procfs:
+    with closing(host.open_procfs()) as procfs:
         daemon = status if status is not None and procfs.is_alive(status.identity) else None
         sysctls = [(row, read_sysctl(procfs, row.name)) for row in declared]
-        holder = None if daemon is not None else lock_holder(state_dir, procfs)
+        holder = None if daemon is not None else lock_holder(host.state_dir, procfs)
         memory, mode = observe_memory(procfs), read_sysctl(procfs, MODE)
-    return HostStatus(
-        status, daemon, sysctls, memory, mode, peak_source(state_dir)(), damage, unusable, holder
-    )
+    return HostStatus(status, daemon, sysctls, memory, mode, host.peak_source()(), damage, unusable, holder)
 
 
-def values_in_force(*, proc: str, state_dir: str) -> int | OomguardError:
+def values_in_force(host: ThisHost) -> int | OomguardError:
     """Return how many values a restore would change or cannot see, or why that cannot be known."""
     try:
-        preview = open_preview(Policy(), proc=proc, state_dir=state_dir, needs_ledger=True)
+        preview = host.open_preview(Policy(), needs_ledger=True)
     except OomguardError as error:
         return error
     with closing(preview):
@@ -52,6 +50,6 @@ def values_in_force(*, proc: str, state_dir: str) -> int | OomguardError:
         return seen + preview.hidden
 
 
-def _declared(policy: str, proc: str, state_dir: str) -> Sequence[SysctlStatus]:
-    sysctls = load_here(policy, proc, state_dir).sysctls
+def _declared(policy: str, host: ThisHost) -> Sequence[SysctlStatus]:
+    sysctls = host.load(policy).sysctls
     return [SysctlStatus(one.name, one.value, one.value, one.source, one.kind, one.said) for one in sysctls]

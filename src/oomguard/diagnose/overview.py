@@ -12,7 +12,7 @@ from oomguard.core.policy import policy_option, some_files
 from oomguard.core.text import counted, kib, printable, some_of, span
 from oomguard.diagnose.host_status import observe_status, values_in_force
 from oomguard.diagnose.ranker import open_ranker
-from oomguard.diagnose.this_host import has_policy, load_here, open_procfs
+from oomguard.diagnose.this_host import ThisHost, has_policy
 from oomguard.kernel.pressure import observe_stalled_percent
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import observe_kills
@@ -42,12 +42,12 @@ class Overview(NamedTuple):
     option: str = ""
 
 
-def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
+def observe_overview(policy: str, host: ThisHost) -> Overview:
     """Look at this host. A policy file that does not exist counts as none."""
-    seen = observe_status(policy, proc=proc, state_dir=state_dir)
+    seen = observe_status(policy, host)
     rows = []
     if seen.memory is not None:
-        with closing(open_procfs(proc)) as procfs:
+        with closing(host.open_procfs()) as procfs:
             rows.append(("Memory", _memory(procfs, seen.memory)))
         rows.append(("Promised", promised(seen.memory, seen.mode)))
     trouble: list[str] = []
@@ -57,7 +57,7 @@ def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
     compiled, verb = None, ("plan", "what would change")
     if has_policy(used):
         try:
-            compiled = load_here(used, proc, state_dir)
+            compiled = host.load(used)
         except PolicyError as error:
             verb = ("check", "all errors of the policy")
             if daemon is None or not daemon.policy.errors:  # or the daemon reports them
@@ -65,15 +65,15 @@ def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
     elif daemon is None:
         verb = ("advise", "suggest a policy")
     try:
-        with closing(open_ranker(compiled, proc=proc, state_dir=state_dir)) as ranker:
+        with closing(open_ranker(compiled, host)) as ranker:
             rows += _order(ranker.look())
     except OomguardError as error:
         trouble.append(error.message)
     found = [*trouble[:_PROBLEMS], *_problems(seen)]
-    return Overview(_headline(seen, policy, proc=proc, state_dir=state_dir), rows, found, verb, option)
+    return Overview(_headline(seen, policy, host), rows, found, verb, option)
 
 
-def _headline(seen: HostStatus, policy: str, *, proc: str, state_dir: str) -> str:
+def _headline(seen: HostStatus, policy: str, host: ThisHost) -> str:
     if (daemon := seen.daemon) is not None:
         age = span(time.time() - daemon.started_at)
         managed = counted(daemon.processes_held, "process", "es")
@@ -82,7 +82,7 @@ def _headline(seen: HostStatus, policy: str, *, proc: str, state_dir: str) -> st
     there = policy if has_policy(policy) else f"no policy: {policy} is missing"
     if seen.lock_holder is not None:
         return f"oomguard  running as pid {seen.lock_holder}, without a status file  {there}"
-    in_force = values_in_force(proc=proc, state_dir=state_dir)
+    in_force = values_in_force(host)
     left = ""
     if isinstance(in_force, int) and in_force:
         left = f"; {counted(in_force, 'value')} it set still in force (oomguard restore)"

@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import Policy, policy_option
 from oomguard.core.text import counted, printable
-from oomguard.diagnose.this_host import (
-    facts_of,
-    open_preview,
-    read_status,
-    warn_if_hidden,
-    with_policy_in_use,
-)
+from oomguard.diagnose.this_host import ThisHost, warn_if_hidden
 from oomguard.kernel.timeout import TooLongError, within
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load
@@ -55,32 +49,32 @@ class Checked(NamedTuple):
         return all(fault.severity == "warning" and not strict for fault in self.faults)
 
 
-def check_policy(path: str, *, alone: bool, with_host: bool, proc: str, state_dir: str) -> Checked:
-    """Check a policy; `alone` leaves out its drop-ins, `with_host` compares it with this host."""
+def check_policy(path: str, host: ThisHost, *, alone: bool, with_host: bool) -> Checked:
+    """Check a policy; `alone` leaves out its drop-ins, `with_host` compares it with the host."""
     name = "<stdin>" if path == STANDARD_INPUT else path
     try:
-        host = facts_of(proc) if with_host else None
-        policy, warnings = load(path, alone=alone, host=host, trial=is_slow)
+        facts = host.facts() if with_host else None
+        policy, warnings = load(path, alone=alone, host=facts, trial=is_slow)
     except PolicyError as error:
-        return Checked(name, with_policy_in_use(error, path, proc, state_dir).faults)
+        return Checked(name, host.with_policy_in_use(error, path).faults)
     found: Fit | None = None
-    options = policy_option([path]) + state_dir_option(state_dir)
+    options = policy_option([path]) + state_dir_option(host.state_dir)
     if with_host:
         from oomguard.diagnose.host_check import fit  # imported late: most calls do not need it
 
-        with closing(open_preview(policy, proc=proc, state_dir=state_dir)) as preview:
+        with closing(host.open_preview(policy)) as preview:
             warn_if_hidden(preview.planner.procfs)
             found = fit(preview, name, options=options)
-    faults = (*(found.faults if found else ()), *_with_losses(warnings, state_dir))
+    faults = (*(found.faults if found else ()), *_with_losses(warnings, host))
     return Checked(name, faults, policy, found, options)
 
 
-def _with_losses(warnings: tuple[Fault, ...], state_dir: str) -> tuple[Fault, ...]:
+def _with_losses(warnings: tuple[Fault, ...], host: ThisHost) -> tuple[Fault, ...]:
     """Add to the warning about an empty file what a running daemon still enforces from it."""
     if all(fault.code != "empty-file" for fault in warnings):
         return warnings
     try:
-        status = read_status(state_dir)
+        status = host.read_status()
     except (StatusError, PermissionError):
         status = None
     rules = () if status is None else status.rules

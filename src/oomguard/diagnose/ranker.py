@@ -11,7 +11,7 @@ from oomguard.core.overcommit import Memory
 from oomguard.core.policy import DEFAULT_PATH, Policy, policy_option
 from oomguard.core.process import UnknownFactError
 from oomguard.core.text import counted, legible, printable
-from oomguard.diagnose.this_host import hint_at, open_preview
+from oomguard.diagnose.this_host import ThisHost, hint_at
 from oomguard.kernel.hidepid import hides_processes
 from oomguard.kernel.host_facts import is_in_container
 from oomguard.kernel.memcg import (
@@ -38,15 +38,15 @@ _SWAPPINESS = 60
 """The kernel's default, where the sysctl cannot be read."""
 
 
-def open_ranker(policy: Policy | None, *, proc: str, state_dir: str, cgroup: str | None = None) -> "Ranker":
-    """Return a ranker for this host or one cgroup. Without a policy, it shows the kernel's order only."""
+def open_ranker(policy: Policy | None, host: ThisHost, *, cgroup: str | None = None) -> "Ranker":
+    """Return a ranker for a host or one cgroup. Without a policy, it shows the kernel's order only."""
     has_policy = policy is not None
     # The kernel's order needs no original values.
-    preview = open_preview(policy or Policy(), proc=proc, state_dir=state_dir, warns=has_policy)
+    preview = host.open_preview(policy or Policy(), warns=has_policy)
     hint = "" if has_policy else hint_at(preview.policy_in_use)
     note = f"{DEFAULT_PATH} is missing, but {hint}" if hint else ""
     memcg = None if cgroup is None else open_memcg(preview.planner.procfs, cgroup)
-    options = policy_option(policy.files if policy else ()) + state_dir_option(state_dir)
+    options = policy_option(policy.files if policy else ()) + state_dir_option(host.state_dir)
     return Ranker(preview, memcg, has_policy=has_policy, note=note, options=options)
 
 

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Hashable
 from contextlib import closing, suppress
+from typing import NamedTuple
 
 from oomguard.core.decide import Obstacle
 from oomguard.core.errors import OomguardError
@@ -31,9 +32,149 @@ from oomguard.report.status_reader import StatusError, decode_status
 from oomguard.report.streams import complain
 
 
-def open_procfs(proc: str) -> Procfs:
-    """Open a /proc, with patience for processes that delay their reader."""
-    return Procfs(proc, patient_reads())
+class ThisHost(NamedTuple):
+    """Where the verbs read: the state folder of a daemon, and a /proc."""
+
+    state_dir: str
+    proc: str = "/proc"
+
+    def open_procfs(self) -> Procfs:
+        """Open a /proc, with patience for processes that delay their reader."""
+        return Procfs(self.proc, patient_reads())
+
+    def facts(self) -> Host:
+        """Return the facts of this host."""
+        with closing(self.open_procfs()) as procfs:
+            return observe_host(procfs)
+
+    def load(self, path: str) -> Policy:
+        """Return a policy for this host, as its daemon keeps it if nothing changed since.
+
+        Prints what the host skips of it. PolicyError: it is not valid; if the default is missing, the error
+        names what that daemon uses instead.
+        """
+        host = self.facts()
+        policy = self._compiled(path, host)
+        if policy is None:
+            from oomguard.policy.load import load  # imports pydantic and PyYAML, which takes longest
+
+            try:
+                policy = load(path, host=host, lints=False).policy
+            except PolicyError as error:
+                raise self.with_policy_in_use(error, path) from error
+        if policy.skipped:
+            complain(f"oomguard: {policy.skipped}")
+        return policy
+
+    def with_policy_in_use(self, error: PolicyError, path: str) -> PolicyError:
+        """Return the error of a policy; if the default one is missing, with what the daemon uses instead."""
+        missing, *others = error.faults
+        if missing.code != "missing-file" or path != DEFAULT_PATH:
+            return error
+        with closing(self.open_procfs()) as procfs:
+            hint = hint_at(policy_in_use(self.find_daemon(procfs)))
+        return PolicyError([missing._replace(hint=hint or missing.hint), *others])
+
+    def open_preview(self, policy: Policy, *, needs_ledger: bool = False, warns: bool = True) -> Preview:
+        """Return a preview of a policy on this host, which cannot change anything. Close it at the end.
+
+        The rights that count are those of the running daemon, or the caller's if none runs.
+        With `warns`, prints that original values are missing if this user cannot read the ledger, and that
+        the daemon uses another policy if this is the default.
+        OomguardError: `needs_ledger`, and there is no state folder, or this user cannot read it.
+        """
+        procfs = self.open_procfs()
+        try:
+            ledger = self._ledger(procfs, is_needed=needs_ledger, warns=warns)
+        except OomguardError:
+            procfs.close()
+            raise
+        if needs_ledger and warns and ledger.ignored_lines:
+            lost = f"{counted(ledger.ignored_lines, 'line')} of {self.state_dir}/ledger"
+            complain(f"oomguard: {lost} cannot be read, so some values cannot be restored")
+        daemon = self.find_daemon(procfs)
+        used = policy_in_use(daemon)
+        if warns and policy.files and not policy_option(policy.files) and (hint := hint_at(used)):
+            complain(f"oomguard: this is {DEFAULT_PATH}, but {hint}")
+        itself = Itself(os.getpid(), None if daemon is None else daemon.identity)
+        reconciler = Reconciler(policy, ledger, procfs, itself=itself, promised_peak=self.peak_source())
+        rights, contended, denied = own_rights(), frozenset[Hashable](), {}
+        if daemon is not None:
+            if not needs_ledger:  # a restore does not wait
+                contended = frozenset(row.value for row in daemon.contended)
+            for one in daemon.complaints:
+                if one.result == "denied":
+                    denied[one.subject, one.wanted] = Obstacle("denied", one.reason, one.hint)
+            if daemon.policy.digest == policy.digest:
+                for pid, start_time_ticks, number in daemon.still_raised:
+                    if 0 <= number < len(policy.rules):  # the file may be damaged
+                        known = ledger.known_of(Identity(pid, start_time_ticks))
+                        known.raised_by, known.is_held = number, True
+            with suppress(OSError):
+                rights = observe_rights(procfs, daemon.identity.pid)
+        return Preview(reconciler, rights, contended, denied, policy_in_use=used)
+
+    def peak_source(self) -> Callable[[], Peak | None]:
+        """Return a function for the highest Committed_AS of the last days; print why if it cannot be read."""
+        file = PeakFile(self.state_dir)
+        file.highest()
+        if file.trouble and not os.path.isfile(self.state_dir):  # that is an error of its own
+            complain(f"oomguard: {file.trouble}")
+        return file.highest
+
+    def read_status(self) -> StatusFile | None:
+        """Return a daemon's status file, None if there is none. StatusError: it cannot be read."""
+        folder = find_state_folder(self.state_dir)
+        if folder is None:
+            return None
+        try:
+            raw = folder.read(STATUS_FILE, limit=SIZE_LIMIT)
+        except PermissionError as error:
+            raise StatusError(
+                f"{self.state_dir}/{STATUS_FILE}: this user cannot read it",
+                hint="run as root: the file names processes that /proc hides from other users (hidepid=)",
+            ) from error
+        finally:
+            folder.close()
+        return None if raw is None else decode_status(raw, f"{self.state_dir}/{STATUS_FILE}")
+
+    def find_daemon(self, procfs: Procfs) -> StatusFile | None:
+        """Return the status of the daemon that runs with this state folder, None if this user sees none."""
+        with suppress(StatusError):
+            status = self.read_status()
+            if status is not None and procfs.is_alive(status.identity):
+                return status
+        return None
+
+    def _compiled(self, path: str, host: Host) -> Policy | None:
+        """Return the policy that the daemon compiled, if it would not read it again; None for any other."""
+        cache = PolicyCache(self.state_dir)
+        with suppress(OomguardError, OSError, ValueError):
+            return cache.load(cache.key(layers(path), time.time_ns()), host)
+        return None
+
+    def _ledger(self, procfs: Procfs, *, is_needed: bool, warns: bool) -> Ledger:
+        if is_needed:
+            require_state_folder(self.state_dir)
+        folder = find_state_folder(self.state_dir)
+        if folder is None:
+            return Ledger()
+        try:
+            return read_ledger(folder, boot_id=procfs.boot_id())
+        except PermissionError as error:
+            if is_needed:
+                raise OomguardError(
+                    f"{self.state_dir}/ledger: this user cannot read it",
+                    hint="run as root, or as the user who runs oomguard: the ledger has the original values",
+                ) from error
+            if warns:
+                complain(
+                    f"oomguard: {self.state_dir}/ledger: this user cannot read it; original values, and what "
+                    "would be restored, are not shown"
+                )
+            return Ledger()
+        finally:
+            folder.close()
 
 
 def warn_if_hidden(procfs: Procfs) -> bool:
@@ -52,50 +193,6 @@ def warn_of_missing(policy: Policy, proc: str) -> None:
     for setting in policy.sysctls:
         if not os.path.lexists(f"{proc}/{SYSCTLS[setting.name].path}"):
             complain(f"oomguard: {setting.name} is skipped: this kernel has no such sysctl")
-
-
-def facts_of(proc: str) -> Host:
-    """Return the facts of the host with this /proc."""
-    with closing(open_procfs(proc)) as procfs:
-        return observe_host(procfs)
-
-
-def load_here(path: str, proc: str, state_dir: str) -> Policy:
-    """Return a policy for this host, as the daemon of `state_dir` keeps it if nothing changed since.
-
-    Prints what the host skips of it. PolicyError: it is not valid; if the default is missing, the error
-    names what that daemon uses instead.
-    """
-    host = facts_of(proc)
-    policy = _compiled(path, host, state_dir)
-    if policy is None:
-        from oomguard.policy.load import load  # imports pydantic and PyYAML, which takes longest
-
-        try:
-            policy = load(path, host=host, lints=False).policy
-        except PolicyError as error:
-            raise with_policy_in_use(error, path, proc, state_dir) from error
-    if policy.skipped:
-        complain(f"oomguard: {policy.skipped}")
-    return policy
-
-
-def with_policy_in_use(error: PolicyError, path: str, proc: str, state_dir: str) -> PolicyError:
-    """Return the error of a policy; if the default one is missing, with what the daemon uses instead."""
-    missing, *others = error.faults
-    if missing.code != "missing-file" or path != DEFAULT_PATH:
-        return error
-    with closing(open_procfs(proc)) as procfs:
-        hint = hint_at(policy_in_use(find_daemon(state_dir, procfs)))
-    return PolicyError([missing._replace(hint=hint or missing.hint), *others])
-
-
-def _compiled(path: str, host: Host, state_dir: str) -> Policy | None:
-    """Return the policy that the daemon compiled, if it would not read it again; None for any other."""
-    cache = PolicyCache(state_dir)
-    with suppress(OomguardError, OSError, ValueError):
-        return cache.load(cache.key(layers(path), time.time_ns()), host)
-    return None
 
 
 def policy_in_use(daemon: StatusFile | None) -> str:
@@ -125,104 +222,3 @@ def has_policy(path: str) -> bool:
         except OSError:
             return True
     return False
-
-
-def open_preview(
-    policy: Policy, *, proc: str, state_dir: str, needs_ledger: bool = False, warns: bool = True
-) -> Preview:
-    """Return a preview of a policy on this host, which cannot change anything. Close it at the end.
-
-    The rights that count are those of the running daemon, or the caller's if none runs.
-    With `warns`, prints that original values are missing if this user cannot read the ledger, and that the
-    daemon uses another policy if this is the default.
-    OomguardError: `needs_ledger`, and there is no state folder, or this user cannot read it.
-    """
-    procfs = open_procfs(proc)
-    try:
-        ledger = _ledger_to_read(state_dir, procfs, is_needed=needs_ledger, warns=warns)
-    except OomguardError:
-        procfs.close()
-        raise
-    if needs_ledger and warns and ledger.ignored_lines:
-        lost = counted(ledger.ignored_lines, "line")
-        complain(f"oomguard: {lost} of {state_dir}/ledger cannot be read, so some values cannot be restored")
-    daemon = find_daemon(state_dir, procfs)
-    used = policy_in_use(daemon)
-    if warns and policy.files and not policy_option(policy.files) and (hint := hint_at(used)):
-        complain(f"oomguard: this is {DEFAULT_PATH}, but {hint}")
-    itself = Itself(os.getpid(), None if daemon is None else daemon.identity)
-    reconciler = Reconciler(policy, ledger, procfs, itself=itself, promised_peak=peak_source(state_dir))
-    rights, contended, denied = own_rights(), frozenset[Hashable](), {}
-    if daemon is not None:
-        if not needs_ledger:  # a restore does not wait
-            contended = frozenset(row.value for row in daemon.contended)
-        for one in daemon.complaints:
-            if one.result == "denied":
-                denied[one.subject, one.wanted] = Obstacle("denied", one.reason, one.hint)
-        if daemon.policy.digest == policy.digest:
-            for pid, start_time_ticks, number in daemon.still_raised:
-                if 0 <= number < len(policy.rules):  # the file may be damaged
-                    known = ledger.known_of(Identity(pid, start_time_ticks))
-                    known.raised_by, known.is_held = number, True
-        with suppress(OSError):
-            rights = observe_rights(procfs, daemon.identity.pid)
-    return Preview(reconciler, rights, contended, denied, policy_in_use=used)
-
-
-def peak_source(state_dir: str) -> Callable[[], Peak | None]:
-    """Return a function for the highest Committed_AS of the last days; print why if it cannot be read."""
-    file = PeakFile(state_dir)
-    file.highest()
-    if file.trouble and not os.path.isfile(state_dir):  # that is an error of its own
-        complain(f"oomguard: {file.trouble}")
-    return file.highest
-
-
-def read_status(state_dir: str) -> StatusFile | None:
-    """Return a daemon's status file, None if there is none. StatusError: it cannot be read."""
-    folder = find_state_folder(state_dir)
-    if folder is None:
-        return None
-    try:
-        raw = folder.read(STATUS_FILE, limit=SIZE_LIMIT)
-    except PermissionError as error:
-        raise StatusError(
-            f"{state_dir}/{STATUS_FILE}: this user cannot read it",
-            hint="run as root: the file names processes that /proc hides from other users (hidepid=)",
-        ) from error
-    finally:
-        folder.close()
-    return None if raw is None else decode_status(raw, f"{state_dir}/{STATUS_FILE}")
-
-
-def find_daemon(state_dir: str, procfs: Procfs) -> StatusFile | None:
-    """Return the status of the daemon that runs with this state folder, None if this user sees none."""
-    with suppress(StatusError):
-        status = read_status(state_dir)
-        if status is not None and procfs.is_alive(status.identity):
-            return status
-    return None
-
-
-def _ledger_to_read(state_dir: str, procfs: Procfs, *, is_needed: bool, warns: bool) -> Ledger:
-    if is_needed:
-        require_state_folder(state_dir)
-    folder = find_state_folder(state_dir)
-    if folder is None:
-        return Ledger()
-    try:
-        return read_ledger(folder, boot_id=procfs.boot_id())
-    except PermissionError as error:
-        if is_needed:
-            raise OomguardError(
-                f"{state_dir}/ledger: this user cannot read it",
-                hint="run as root, or as the user who runs oomguard: the ledger has the original values",
-            ) from error
-        if warns:
-            complain(
-                f"oomguard: {state_dir}/ledger: this user cannot read it; original values, and what would be "
-                "restored, are not shown"
-            )
-        return Ledger()
-    finally:
-        folder.close()
