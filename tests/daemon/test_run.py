@@ -530,3 +530,12 @@ def test_what_the_unit_starts_is_the_daemon_at_once() -> None:
     assert "started: 0 rules and 0 sysctls" in said, said + rest
     assert line[-2] == b"run"
     assert process.returncode == 0, rest
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+def test_a_proc_of_only_processes_is_named_as_the_cause(tmp_path: Path) -> None:
+    """With ProcSubset=pid in the unit. Otherwise the kernel would seem to lack all sysctls."""
+    script = 'mount -t proc -o subset=pid proc /proc && exec "$@"'
+    with running(tmp_path, "rules: []\n", wrapper=["unshare", "--mount", "sh", "-c", script, "sh"]) as daemon:
+        assert "/proc shows only processes; remove ProcSubset=pid from the unit" in daemon.log
+        assert daemon.stop() == 0

@@ -117,6 +117,11 @@ class Service:
         self.reporter.say(events.STARTED, started, POLICY=policy.digest)
         self.degradations.set("rights", *take_rights(self.procfs))
         self.degradations.set("rights for rules", *rights_missing_for(policy, self.procfs))
+        if not self.procfs.boot_id():
+            self.degradations.set(
+                "proc",
+                "sysctls cannot be set: /proc shows only processes; remove ProcSubset=pid from the unit",
+            )
         privilege = SysResource()
         if privilege.moves_every_floor:
             self.degradations.set(
