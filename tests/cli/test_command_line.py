@@ -85,6 +85,8 @@ NAMES = [event.name for event in EVENTS]
         ("schema f.yaml", "oomguard schema: takes no argument f.yaml; see oomguard schema --help"),
         ("plan --policy", "oomguard plan: --policy needs a value: --policy FILE"),
         ("plan --pol", "oomguard plan: --policy needs a value: --policy FILE"),
+        ("plan --p x", "oomguard plan: no option --p; did you mean --policy or --proc?"),
+        ("check --s", "oomguard check: no option --s; did you mean --state-dir or --strict?"),
         ("log --since -1h --lines", "oomguard log: --lines needs a value: --lines N"),
         ("log --event a", f"oomguard log: no event a; use one of {', '.join(NAMES)}, all"),
     ],

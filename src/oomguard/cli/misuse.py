@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from oomguard.core.text import printable
+from oomguard.core.text import any_of, printable
 
 if TYPE_CHECKING:
     from oomguard.cli.verb import Parser
@@ -69,7 +69,9 @@ def misused(words: Sequence[str], verb: "Parser") -> str:
         if word == "--":
             break
         name, equals, value = word.partition("=")
-        action = _action(name, verb.options)
+        if len(meant := _meant(name, verb.options)) > 1:
+            return f"no option {name}; did you mean {any_of(meant)}?"
+        action = verb.options[meant[0]] if meant else None
         if action is None:
             continue
         name = max(action.option_strings, key=len)
@@ -84,11 +86,11 @@ def misused(words: Sequence[str], verb: "Parser") -> str:
     return f"an argument is empty; see {verb.prog} --help" if "" in words else ""
 
 
-def _action(name: str, options: Mapping[str, argparse.Action]) -> argparse.Action | None:
-    """Return what an option is, also if it is abbreviated."""
-    if name.startswith("--") and name not in options:
-        (name,) = [one for one in options if one.startswith(name)][:1] or [""]
-    return options.get(name)
+def _meant(name: str, options: Mapping[str, argparse.Action]) -> list[str]:
+    """Return the options that a word can be, also abbreviated."""
+    if name in options:
+        return [name]
+    return [one for one in options if name.startswith("--") and one.startswith(name)]
 
 
 def _is_value(words: Sequence[str]) -> bool:
