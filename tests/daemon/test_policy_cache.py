@@ -239,6 +239,31 @@ def test_a_user_of_this_host_is_no_reason_to_read_it(host: Host) -> None:
     assert (host.state / "compiled-policy").exists()
 
 
+def test_a_policy_whose_folder_was_replaced_is_read_after_the_next_pass(host: Host) -> None:
+    """No event tells of that: it happened in the folder above. Later edits are noticed again."""
+    reloader = host.reloader()
+    reloader.first()
+    folder = host.policy.parent
+    folder.rename(folder.with_name("old"))
+    folder.mkdir()
+
+    def edit(name: str) -> None:
+        host.policy.write_text(f"rules: [{{name: {name}, oom_score_adj: 1}}]\n")
+
+    def wait_for(count: int) -> None:
+        deadline = time.monotonic() + 30
+        while len(host.adopted) < count and time.monotonic() < deadline:
+            host.loop.turn(busy=False)
+
+    edit("second")
+    reloader.check_edits(time.monotonic())
+    wait_for(1)
+    edit("third")
+    wait_for(2)
+    reloader.close()
+    assert [policy.rules[0].label for policy in host.adopted] == ["name=second", "name=third"]
+
+
 @pytest.mark.parametrize("is_cached", [True, False])
 def test_a_user_who_is_added_later_matches_soon(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_cached: bool

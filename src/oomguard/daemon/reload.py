@@ -107,6 +107,11 @@ class Reloader:
         self._loop.watch(self._child.fd, self._receive)
         self._loop.set("policy-child", self._child.deadline)
 
+    def check_edits(self, now: float) -> None:
+        """Read the policy again soon if it changed without an event, as when its folder was replaced."""
+        if self._child is None and self._moved_at is None and self._watch.has_changed():
+            self._loop.set("reload", now + SETTLE_SECONDS)
+
     def follow_host(self, policy: Policy, now: float) -> None:
         """Read the policy again if it depends on a fact of the host that has changed since.
 

@@ -220,6 +220,7 @@ class Service:
         self.status.request(now)
         self._note_promised(now)
         self.foresight.pass_ended()
+        self._reloader.check_edits(now)
         self._reloader.follow_host(self.reconciler.policy, now)
         if count := self.kills.count():
             self.reporter.kills.take_unknown(count, self.kills.why_unknown)
