@@ -556,6 +556,19 @@ def test_a_proc_that_is_not_there_is_an_error_to_read(oomguard: Oomguard, verb: 
     )
 
 
+def test_a_restore_from_a_folder_without_a_ledger_is_an_error(oomguard: Oomguard, tmp_path: Path) -> None:
+    """The path is wrong: it would seem that everything is restored. Nothing is left in that folder."""
+    (tmp_path / "other").mkdir()
+    for words in (("restore",), ("plan", "--restore")):
+        run = oomguard(*words, "--state-dir", f"{tmp_path}/other")
+        assert run.code == 1
+        assert run.err.startswith(
+            f"oomguard: {tmp_path}/other: this folder has no ledger\n  use the --state-dir"
+        )
+    assert list((tmp_path / "other").iterdir()) == []
+    assert "this folder has no ledger" in oomguard("status", "--state-dir", f"{tmp_path}/other").out
+
+
 @pytest.mark.parametrize("verb", ["plan", "apply", "restore", "status"])
 def test_a_folder_that_is_no_proc_is_refused(oomguard: Oomguard, tmp_path: Path, verb: str) -> None:
     """In it, all processes would seem to have ended, and their original values would be dropped."""

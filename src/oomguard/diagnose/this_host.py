@@ -26,7 +26,7 @@ from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.policy_cache import PolicyCache
 from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state_folder import find_state_folder, require_state_folder
+from oomguard.reconcile.state_folder import find_state_folder, require_ledger, require_state_folder
 from oomguard.report.status_file import SIZE_LIMIT, STATUS_FILE, StatusFile
 from oomguard.report.status_reader import StatusError, decode_status
 from oomguard.report.streams import complain
@@ -160,6 +160,8 @@ class ThisHost(NamedTuple):
         if folder is None:
             return Ledger()
         try:
+            if is_needed:
+                require_ledger(folder)
             return read_ledger(folder, boot_id=procfs.boot_id())
         except PermissionError as error:
             if is_needed:

@@ -12,7 +12,7 @@ from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state_folder import open_state_folder, require_state_folder
+from oomguard.reconcile.state_folder import open_state_folder, require_ledger, require_state_folder
 
 LONGEST_SECONDS = 10.0
 """How long processes may start faster than they are examined before `repeat_until_quiet` gives up."""
@@ -47,6 +47,8 @@ def reconcile_once(
     if cause == "restore":
         require_state_folder(state_dir)
     folder = open_state_folder(state_dir)
+    if cause == "restore":
+        require_ledger(folder)
     folder.lock()
     ledger = open_hosts_ledger(folder, procfs, to_restore=cause == "restore")
     try:

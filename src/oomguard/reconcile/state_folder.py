@@ -24,6 +24,7 @@ RUN_FOLDER = "/run/oomguard"
 LASTING_FOLDER = "/var/lib/oomguard"
 """The folder in which that daemon keeps what survives a reboot."""
 
+_WHOSE = "use the --state-dir of the daemon that set the values"
 _LOCK = "lock"
 _PROC = "/proc"
 _SIZE_LIMIT = 64 * 1024 * 1024
@@ -264,10 +265,13 @@ def lock_holder(path: str, procfs: "Procfs") -> int | None:
 def require_state_folder(path: str) -> None:
     """Raise OomguardError if there is no such folder. The host's own may be missing: nothing was set yet."""
     if path != RUN_FOLDER and not os.path.lexists(path):
-        raise OomguardError(
-            f"{path}: there is no such state folder",
-            hint="use the --state-dir of the daemon that set the values",
-        )
+        raise OomguardError(f"{printable(path)}: there is no such state folder", hint=_WHOSE)
+
+
+def require_ledger(folder: StateFolder) -> None:
+    """Raise OomguardError if there is no ledger: the path is wrong. The host's own may have none yet."""
+    if folder.path != RUN_FOLDER and not os.path.lexists(f"{folder.path}/ledger"):
+        raise OomguardError(f"{printable(folder.path)}: this folder has no ledger", hint=_WHOSE)
 
 
 def _leads_to(path: str, fd: int) -> bool:
