@@ -168,3 +168,18 @@ def test_ctrl_c_while_it_starts_ends_it_without_a_traceback(tmp_path: Path, seco
         _, said = process.communicate(timeout=30)
     assert b"Traceback" not in said
     assert process.returncode == 0
+
+
+def test_a_reload_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
+    """As a script does that edits the policy and has just restarted the daemon."""
+    policy, state = tmp_path / "policy.yaml", tmp_path / "state"
+    policy.write_text("rules: []\n")
+    command = [sys.executable, "-m", "oomguard", "run", "--policy", str(policy), "--state-dir", str(state)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        is_daemon = b"oomguard.daemon"
+        wait_until(lambda: is_daemon in Path(f"/proc/{process.pid}/cmdline").read_bytes(), "the daemon")
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: (state / "status.json").exists() or process.poll() is not None, "status")
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 0

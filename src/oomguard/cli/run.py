@@ -53,8 +53,8 @@ def _run(options: argparse.Namespace) -> NoReturn:
             hint=f'oomguard run{policy_option([options.policy])} --state-dir "$XDG_RUNTIME_DIR/oomguard"',
         )
     sys.stdout.flush()
-    # Block Ctrl-C until the daemon handles it: a mask survives exec, a handler does not.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Block Ctrl-C and reloads until the daemon handles them: a mask survives exec, a handler does not.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     command = python_command("oomguard.daemon", options.policy, options.state_dir, options.proc)
     try:
         os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell wanted
