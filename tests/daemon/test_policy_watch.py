@@ -123,6 +123,16 @@ def test_what_others_write_beside_it_is_no_edit(watch: PolicyWatch, policy: Path
     assert not watch.has_changed()
 
 
+def test_a_link_that_is_removed_while_it_is_followed_ends_nothing(
+    watch: PolicyWatch, policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event of its removal is still to come."""
+    policy.unlink()
+    monkeypatch.setattr(os.path, "islink", lambda path: path == str(policy))
+    assert watch.has_changed()
+    assert told(watch)
+
+
 def test_a_change_of_users_counts_for_a_policy_that_names_some(
     watch: PolicyWatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,7 +121,10 @@ def _folders_through(path: str) -> Iterator[str]:
             return
         folder = os.path.dirname(link)
         yield folder
-        path = os.path.join(folder, os.readlink(link)) + path[len(link) :]
+        try:
+            path = os.path.join(folder, os.readlink(link)) + path[len(link) :]
+        except OSError:
+            return  # it was removed just now, which is an event in its folder
 
 
 def _first_link(path: str) -> str:
