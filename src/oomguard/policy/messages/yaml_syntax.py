@@ -141,7 +141,9 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
         if of_context in context and of_problem in problem:
             return fault(message.format(start=start), hint)
     said = ", ".join(part for part in (context, problem) if part)
-    return fault(f"not valid YAML: {excerpt(said)}", "")
+    return fault(
+        f"not valid YAML: {excerpt(said)}", "check the indentation; quote text with marks such as : or ?"
+    )
 
 
 def _mistake(file: str, text: str, numbers: list[int]) -> Fault | None:
