@@ -183,3 +183,18 @@ def test_a_reload_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
         process.terminate()
         process.communicate(timeout=30)
     assert process.returncode == 0
+
+
+def test_the_end_of_its_working_folder_does_not_end_it(tmp_path: Path) -> None:
+    """Even if the policy was in it: the previous one stays in force."""
+    folder, log = tmp_path / "work", tmp_path / "log"
+    folder.mkdir()
+    (folder / "policy.yaml").write_text("rules: []\n")
+    command = [sys.executable, "-m", "oomguard", "run", "--policy", "policy.yaml", "--state-dir", "../state"]
+    with log.open("w") as said, subprocess.Popen(command, stderr=said, cwd=folder) as process:
+        wait_until((tmp_path / "state" / "status.json").exists, "status")
+        shutil.rmtree(folder)
+        rejected = "the previous one stays in force"
+        wait_until(lambda: rejected in log.read_text() or process.poll() is not None, rejected)
+        process.terminate()
+    assert process.returncode == 0

@@ -1,6 +1,7 @@
 """From policy files to the compiled policy."""
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -312,6 +313,15 @@ def test_an_alias_is_validated_where_it_stands() -> None:
         "- {name: *db, oom_score_adj: 2}\n"
     ).rules
     assert first.names == second.names == (b"postgres", b"mysqld")
+
+
+def test_the_digest_of_a_policy_is_the_same_by_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a verb knows that the daemon uses the policy, and shows what the daemon still applies of it."""
+    (tmp_path / "policy.yaml").write_text("rules: []\n")
+    monkeypatch.chdir(tmp_path)
+    assert load("policy.yaml").policy.digest == load(str(tmp_path / "policy.yaml")).policy.digest
 
 
 def test_the_digest_follows_every_name_and_every_byte() -> None:

@@ -55,7 +55,9 @@ def _run(options: argparse.Namespace) -> NoReturn:
     sys.stdout.flush()
     # Block Ctrl-C and reloads until the daemon handles them: a mask survives exec, a handler does not.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    command = python_command("oomguard.daemon", options.policy, options.state_dir, options.proc)
+    # Absolute, because the working folder may be removed.
+    places = map(os.path.abspath, (options.policy, options.state_dir, options.proc))
+    command = python_command("oomguard.daemon", *places)
     try:
         os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell wanted
     except OSError as error:

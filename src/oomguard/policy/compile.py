@@ -1,6 +1,7 @@
 """From valid files to the policy that the daemon applies."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -78,10 +79,11 @@ def compile_policy(documents: tuple[PolicyFile, ...], host: AskedHost) -> Policy
 
 
 def digest(sources: tuple[Source, ...]) -> str:
-    """Return the SHA-256 of the names and contents of the policy files, in hexadecimal."""
+    """Return the SHA-256 of the absolute names and the contents of the policy files, in hexadecimal."""
     total = hashlib.sha256()
     for source in (one for one in sources if one.fault is None):
-        for part in (source.file.encode("utf-8", "surrogateescape"), source.content):
+        file = source.file if source.file.startswith("<") else os.path.abspath(source.file)
+        for part in (file.encode("utf-8", "surrogateescape"), source.content):
             total.update(len(part).to_bytes(8, "big"))
             total.update(part)
     return total.hexdigest()
