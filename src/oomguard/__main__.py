@@ -7,8 +7,6 @@ import os
 import site
 import sys
 
-_INTERRUPTED = 130
-
 
 def main() -> int:
     """Run one verb and return its exit code: 0 done, 1 failed, 2 usage, 3 would change, 78 bad policy."""
@@ -16,7 +14,7 @@ def main() -> int:
         from oomguard.core.errors import OomguardError
         from oomguard.report import streams
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return 130
     streams.set_up()
     try:
         try:
@@ -33,7 +31,7 @@ def main() -> int:
             streams.complain(error.for_stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return 130
     except BrokenPipeError:
         return 141  # the reader of the output went away, as `head` does
     except OSError as error:
