@@ -64,7 +64,7 @@ class Procfs:
         except OSError as error:
             raise _no_proc(root, os.strerror(error.errno or errno.EIO)) from error
         # In any other folder, all processes would seem to have ended, with their original values.
-        if "self" not in os.listdir(self.fd):
+        if not os.path.lexists(f"{root}/self"):
             os.close(self.fd)
             raise _no_proc(root, "it has no self")
         self.uid_map = self._own_uid_map()
