@@ -27,8 +27,7 @@ def main() -> int:
         finally:
             sys.stdout.flush()  # here, where BrokenPipeError can still be handled
     except OomguardError as error:
-        with contextlib.suppress(OSError):  # if stderr is closed, the exit code still reports the error
-            streams.complain(error.for_stderr)
+        _complain(error.for_stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -36,8 +35,7 @@ def main() -> int:
         return 141  # the reader of the output went away, as `head` does
     except OSError as error:
         file = "" if error.filename is None else f": {error.filename!r}"
-        with contextlib.suppress(OSError):
-            streams.complain(f"oomguard: {error.strerror or error}{file}")
+        _complain(f"oomguard: {error.strerror or error}{file}")
         return 1
     finally:
         streams.abandon()
@@ -61,6 +59,13 @@ def _collect_less() -> None:
     """Examine objects for cycles less often, and not at the end: that is a fifth of the time of a verb."""
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)
+
+
+def _complain(text: str) -> None:
+    from oomguard.report import streams
+
+    with contextlib.suppress(OSError):  # if stderr is closed, the exit code still reports the error
+        streams.complain(text)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from oomguard.core.choices import Cause
 
 if TYPE_CHECKING:
     from oomguard.core.policy import Policy
+    from oomguard.diagnose.this_host import ThisHost
     from oomguard.reconcile.once import Pass
 
 _DETAIL = """\
@@ -28,26 +29,25 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from oomguard.diagnose.this_host import ThisHost, warn_of_missing
+    from oomguard.diagnose.this_host import ThisHost
 
-    policy = ThisHost(options.state_dir, options.proc).load(options.policy)
-    warn_of_missing(policy, options.proc)
-    done = reconcile(options, policy, "policy")
+    host = ThisHost(options.state_dir, options.proc)
+    policy = host.load(options.policy)
+    host.warn_of_missing(policy)
+    done = reconcile(host, policy, "policy")
     return report(done, as_json=options.json, nothing="Nothing to change.", applied="changed")
 
 
-def reconcile(options: argparse.Namespace, policy: "Policy", cause: Cause) -> "Pass":
+def reconcile(host: "ThisHost", policy: "Policy", cause: Cause) -> "Pass":
     """Apply a policy; warn if original values are lost."""
     from oomguard.core.text import counted
-    from oomguard.diagnose.this_host import ThisHost
     from oomguard.reconcile.once import reconcile_once
     from oomguard.report.streams import complain
 
-    host, state_dir = ThisHost(options.state_dir, options.proc), options.state_dir
-    done = reconcile_once(policy, cause, host.open_procfs(), state_dir, promised_peak=host.peak_source())
+    done = reconcile_once(policy, cause, host.open_procfs(), host.state_dir, promised_peak=host.peak_source())
     if done.lost_lines:
         complain(
-            f"oomguard: {counted(done.lost_lines, 'line')} of {state_dir}/ledger cannot be read, "
+            f"oomguard: {counted(done.lost_lines, 'line')} of {host.state_dir}/ledger cannot be read, "
             "so some values cannot be restored; the file is kept as ledger.damaged"
         )
     return done

@@ -36,14 +36,14 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.core.policy import Policy, policy_option
     from oomguard.core.tally import Tally
     from oomguard.core.text import counted, printable
-    from oomguard.diagnose.this_host import ThisHost, warn_if_hidden, warn_of_missing
+    from oomguard.diagnose.this_host import ThisHost, warn_if_hidden
     from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.change_document import outcome_document, planned_document, print_json
     from oomguard.report.streams import complain
 
     host = ThisHost(options.state_dir, options.proc)
     policy = Policy() if options.restore else host.load(options.policy)
-    warn_of_missing(policy, options.proc)
+    host.warn_of_missing(policy)
     cause: Cause = "restore" if options.restore else "policy"
     tally = Tally()
     with closing(host.open_preview(policy, needs_ledger=options.restore)) as preview:

@@ -114,6 +114,12 @@ class ThisHost(NamedTuple):
                 rights = observe_rights(procfs, daemon.identity.pid)
         return Preview(reconciler, rights, contended, denied, policy_in_use=used)
 
+    def warn_of_missing(self, policy: Policy) -> None:
+        """Print which sysctls of a policy are skipped because this kernel lacks them."""
+        for setting in policy.sysctls:
+            if not os.path.lexists(f"{self.proc}/{SYSCTLS[setting.name].path}"):
+                complain(f"oomguard: {setting.name} is skipped: this kernel has no such sysctl")
+
     def peak_source(self) -> Callable[[], Peak | None]:
         """Return a function for the highest Committed_AS of the last days; print why if it cannot be read."""
         file = PeakFile(self.state_dir)
@@ -188,13 +194,6 @@ def warn_if_hidden(procfs: Procfs) -> bool:
             "  run this as root, or in the group of the mount's gid="
         )
     return is_hidden
-
-
-def warn_of_missing(policy: Policy, proc: str) -> None:
-    """Print which sysctls of a policy are skipped because this kernel lacks them."""
-    for setting in policy.sysctls:
-        if not os.path.lexists(f"{proc}/{SYSCTLS[setting.name].path}"):
-            complain(f"oomguard: {setting.name} is skipped: this kernel has no such sysctl")
 
 
 def policy_in_use(daemon: StatusFile | None) -> str:
