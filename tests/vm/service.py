@@ -1,14 +1,13 @@
 """Oomguard as an administrator sees it: installed by its installer, driven through files and systemctl."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from .guest import POLL_SECONDS, Completed, Guest, GuestError, Record
+from .guest import Completed, Guest, Record
 
 INSTALLER = "/media/oomguard/tree/systemd/install.sh"
 WHEELS = "/media/oomguard/wheels"
@@ -72,15 +71,16 @@ class Service:
 
     def reset(self) -> None:
         """Go back to the policy as shipped, and wait until every value is as that one asks for."""
-        if self.vm.run(["test", "-e", COMMAND], check=False).code != 0:
-            return  # the scenario uninstalled it
-        self.vm.run(
-            f"rm -f {DROP_INS}/*.yaml /run/oomguard.d/*.yaml; cp -a {SHIPPED_POLICY} {POLICY};"
-            f" systemctl reset-failed {UNIT}; systemctl start {UNIT}"
+        done = self.vm.run(
+            f"test -e {COMMAND} || exit 1; rm -f {DROP_INS}/*.yaml /run/oomguard.d/*.yaml;"
+            f" cp -a {SHIPPED_POLICY} {POLICY}; systemctl --quiet is-active {UNIT} ||"
+            f" {{ systemctl reset-failed {UNIT}; systemctl start {UNIT}; }}; date +%s.%6N",
+            check=False,
         )
-        since = self.vm.now()
-        self.reload()
-        self.wait_for_a_pass_after_loading(since)
+        if done.code != 0:
+            return  # the scenario uninstalled it
+        self.hang_up()
+        self.wait_for_a_pass_after_loading(float(done.stdout))
 
     # The unit
 
@@ -125,6 +125,10 @@ class Service:
         """Ask for the policy to be read again."""
         self.vm.run(["systemctl", "reload", UNIT])
 
+    def hang_up(self) -> None:
+        """Ask by the signal alone: `systemctl reload`, with its own process, takes an emulator seconds."""
+        self.vm.run(["systemctl", "kill", "--signal=HUP", "--kill-whom=main", UNIT])
+
     # What it says
 
     def status(self) -> dict[str, Any]:
@@ -152,11 +156,7 @@ class Service:
     def wait_for_passes(self, count: int) -> None:
         """Wait until `count` more passes have begun and ended."""
         goal = self.status()["passes"] + count + 1
-        self.vm.wait_until(
-            f"grep -Eo '\"passes\": *[0-9]+' {STATUS} | awk '{{exit $2 < {goal}}}'",
-            timeout_seconds=CONVERGE_TIMEOUT_SECONDS,
-            describe=f"{goal} passes",
-        )
+        self.wait_for_status(lambda now: now["passes"] >= goal, f"{goal} passes")
 
     def wait_for_a_pass_after_loading(self, since: float) -> None:
         """Wait until a policy that was loaded after `since` has been applied to everything.
@@ -166,21 +166,17 @@ class Service:
         """
         self.wait_for_status(lambda now: now["policy"]["loaded_at"] > since, "policy loaded")
         passes = self.status()["passes"]
-        self.reload()
+        self.hang_up()
         self.wait_for_status(lambda now: now["passes"] > passes, "pass after loading")
 
     def wait_for_status(self, is_so: Callable[[dict[str, Any]], bool], what: str) -> None:
         """Wait until the status file is as `is_so` asks."""
-        deadline = time.monotonic() + CONVERGE_TIMEOUT_SECONDS
-        while not is_so(status := self.status()):
-            if time.monotonic() > deadline:
-                raise GuestError(f"no {what} within {CONVERGE_TIMEOUT_SECONDS} s: {status}")
-            time.sleep(POLL_SECONDS)
+        self.vm.wait_for(lambda: is_so(self.status()), what, timeout_seconds=CONVERGE_TIMEOUT_SECONDS)
 
     def wait_for_value(self, path: str, value: int) -> None:
         """Wait until a file of /proc holds `value`."""
-        self.vm.wait_until(
-            f'test "$(cat {path})" = {value} || {{ cat {path}; exit 1; }}',
+        self.vm.wait_for(
+            lambda: int(self.vm.get(path)) == value,
+            f"{path} to become {value}",
             timeout_seconds=CONVERGE_TIMEOUT_SECONDS,
-            describe=f"{path} to become {value}",
         )

@@ -88,10 +88,10 @@ def logs(vm: Guest) -> str:
 
 def wait_for_value(vm: Guest, pid: str, value: int) -> None:
     """Wait until a process of the host has a value."""
-    vm.wait_until(
-        f"grep -qx -- {value} /proc/{pid}/oom_score_adj",
+    vm.wait_for(
+        lambda: int(vm.get(f"/proc/{pid}/oom_score_adj")) == value,
+        f"{pid} to have {value}",
         timeout_seconds=CONVERGE_TIMEOUT_SECONDS,
-        describe=f"{pid} to have {value}",
     )
 
 
