@@ -166,20 +166,27 @@ def test_arguments_are_of_no_file(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nohang", "--", "--prefer", "x"], "nohang takes files, not --prefer"),
         (["earlyoom", "/nonexistent/file"], "/nonexistent/file: no such file or folder"),
         (["ananicy", "/nonexistent/folder"], "no such file or folder"),
         (["ananicy", "/dev/null/rules"], "/dev/null/rules: cannot be read: Not a directory"),
     ],
 )
-def test_what_cannot_be_read_is_bad_usage(
+def test_what_cannot_be_read_is_a_failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     """Nothing is printed then."""
-    assert call(monkeypatch, *arguments) == 2
+    assert call(monkeypatch, *arguments) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err
+
+
+def test_options_of_a_tool_that_takes_files_are_bad_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only earlyoom is configured by its options."""
+    assert call(monkeypatch, "nohang", "--", "--prefer", "x") == 2
+    assert "nohang takes files, not --prefer" in capsys.readouterr().err
 
 
 def test_a_tool_that_is_not_on_this_host_says_how_to_name_its_files(
@@ -187,12 +194,12 @@ def test_a_tool_that_is_not_on_this_host_says_how_to_name_its_files(
 ) -> None:
     """With the name of the tool; whoever named a file needs no such hint."""
     monkeypatch.setattr("oomguard.propose.importers.nohang.DEFAULT", "/nonexistent/nohang.conf")
-    assert call(monkeypatch, "nohang") == 2
+    assert call(monkeypatch, "nohang") == 1
     assert capsys.readouterr().err == (
         "oomguard: /nonexistent/nohang.conf: no such file or folder\n"
         "  if nohang's files are elsewhere: oomguard import nohang FILE\n"
     )
-    assert call(monkeypatch, "nohang", "/nonexistent/file") == 2
+    assert call(monkeypatch, "nohang", "/nonexistent/file") == 1
     assert capsys.readouterr().err == "oomguard: /nonexistent/file: no such file or folder\n"
 
 

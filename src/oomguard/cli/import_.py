@@ -20,7 +20,7 @@ examples:
   oomguard import sysctl /usr/lib/tuned/throughput-performance
   oomguard import nohang --json                  for programs: docs/import.md
 
-exit codes: 0 done, 2 nothing of the source can be read
+exit codes: 0 done, 1 nothing of the source can be read
 """
 
 _THEN = "\n  review, then run: oomguard check --policy FILE && oomguard plan --policy FILE"

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from oomguard.core.errors import UsageError
 from oomguard.core.text import printable
 from oomguard.foreign.units import assignments
 from oomguard.policy.regex_to_glob import alternatives
@@ -190,7 +191,7 @@ def _draft(options: Sequence[_Option], notes: list[Note]) -> Draft:
 def _options(words: list[str], place: Origin, notes: list[Note]) -> list[_Option]:
     """Return options with their arguments, as getopt_long takes them.
 
-    ForeignError: the command line lacks one. earlyoom does not start either, but a file has more to import.
+    UsageError: the command line lacks one. earlyoom does not start either, but a file has more to import.
     """
     options, left = [], words[::-1]
     while left:
@@ -202,7 +203,7 @@ def _options(words: list[str], place: Origin, notes: list[Note]) -> list[_Option
             if not has_value and not left:
                 if not place.file:
                     hint = f"use: oomguard import earlyoom {word} VALUE"
-                    raise ForeignError(f"earlyoom's {name} has no value", hint=hint)
+                    raise UsageError(f"earlyoom's {name} has no value", hint=hint)
                 notes.append(Note(name, "needs an argument", place))
                 continue
             options.append(_Option(name, value if has_value else left.pop(), place))

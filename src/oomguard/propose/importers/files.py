@@ -18,9 +18,7 @@ _LINKS = (".wants", ".requires", ".upholds")
 
 
 class ForeignError(OomguardError):
-    """Nothing can be imported. Exit code 2, because the command line named it."""
-
-    exit_code = 2
+    """Nothing of a tool's files can be imported."""
 
 
 class Files:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from oomguard.core.errors import UsageError
 from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl_conf, systemd
 from oomguard.propose.importers.files import ForeignError
 from oomguard.propose.policy_draft import Draft
@@ -20,7 +21,10 @@ _OF_ARGUMENTS = {"earlyoom": earlyoom.import_arguments}
 
 
 def import_settings(tool: str, source: Sequence[str]) -> Draft:
-    """Return a tool's settings, from its files or arguments. ForeignError: they cannot be read."""
+    """Return a tool's settings, from its files or arguments.
+
+    ForeignError: they cannot be read. UsageError: the tool has no such arguments.
+    """
     argument = next((word for word in source if word.startswith("-")), None)
     if argument is None:
         try:
@@ -30,5 +34,5 @@ def import_settings(tool: str, source: Sequence[str]) -> Draft:
                 error.hint = f"if {tool}'s files are elsewhere: oomguard import {tool} FILE"
             raise
     if tool not in _OF_ARGUMENTS:
-        raise ForeignError(f"{tool} takes files, not {argument}")
+        raise UsageError(f"{tool} takes files, not {argument}")
     return _OF_ARGUMENTS[tool](source)
