@@ -3,12 +3,15 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from oomguard.cli import misuse
 from oomguard.core.policy import DEFAULT_PATH
 from oomguard.reconcile.state_folder import RUN_FOLDER
 from oomguard.report.streams import fitted
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 class MisuseError(Exception):
@@ -50,6 +53,13 @@ class Parser(argparse.ArgumentParser):
         """Report a required argument that is missing: argparse raises its other errors (`exit_on_error`)."""
         missing = next(one for one in self._get_positional_actions() if one.required)
         self.refuse(f"{missing.metavar} is missing: {missing.help}")
+
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        """Print; argparse ignores that help cannot be written, and its exit code would say that it was."""
+        if file is None or file is sys.stderr:
+            super()._print_message(message, file)
+        else:
+            file.write(message)
 
     def refuse(self, message: str) -> NoReturn:
         """Print an error; exit with 2."""
