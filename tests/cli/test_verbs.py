@@ -916,8 +916,18 @@ def test_explain_of_a_pid_that_is_not_there_speaks_of_pids(oomguard: Oomguard) -
     run = oomguard("explain", "999999")
     assert (run.code, "no process has the pid 999999" in run.err, "names" in run.err) == (1, True, False)
     assert "names are compared in full" in oomguard("explain", "nobody-here").err
+    run = oomguard("explain", "gone[999999]")
+    assert (run.code, "no process has the pid 999999: gone[999999] has ended" in run.err) == (1, True)
     run = oomguard("explain", "9" * 5000)  # Python converts no such number
     assert (run.code, "no process has the pid 999" in run.err) == (1, True)
+
+
+def test_explain_takes_a_process_as_the_journal_names_it(oomguard: Oomguard) -> None:
+    """That one, and not others of its name."""
+    run = oomguard("explain", "crond[11]", "--json")
+    assert [one["pid"] for one in json.loads(run.out)] == [11]
+    run = oomguard("explain", "renamed-since[11]", "--json")
+    assert [one["pid"] for one in json.loads(run.out)] == [11]
 
 
 def test_explain_names_every_missing_process_and_the_nearest_name(oomguard: Oomguard) -> None:

@@ -7,7 +7,7 @@ from oomguard.cli.verb import Verb, add
 
 _DETAIL = """\
 oomguard tries the rules in order, and the first one that matches decides.
-A name stands for every process with that name.
+A name stands for every process with that name, and cron[812] for one.
 
 examples:
   oomguard explain 812
@@ -20,7 +20,7 @@ exit codes: 0 explained, 1 there is no such process, 78 the policy is not valid
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--policy", "--state-dir", "--proc", "--json")
-    parser.add_argument("process", metavar="PID|NAME", nargs="+", help="a pid, or a process name")
+    parser.add_argument("process", metavar="PID|NAME", nargs="+", help="a pid, a name, or both, as logged")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -61,6 +61,12 @@ def _unread(pids: list[int], reason: str) -> OomguardError:
 def _no_process(wanted: str, running: Collection[str]) -> OomguardError:
     if wanted.isdecimal():
         return OomguardError(f"no process has the pid {wanted}", hint="`ps -e` lists all processes")
+    named, _, pid = wanted.removesuffix("]").rpartition("[")
+    if named and pid.isdecimal():
+        return OomguardError(
+            f"no process has the pid {pid}: {printable(wanted)} has ended",
+            hint=f"others of its name: oomguard explain {printable(named)}",
+        )
     near = difflib.get_close_matches(wanted[:80], running, n=1, cutoff=0.65)
     return OomguardError(
         f"no process is called {printable(wanted)}{f'; did you mean {near[0]}?' if near else ''}",
@@ -71,6 +77,8 @@ def _no_process(wanted: str, running: Collection[str]) -> OomguardError:
 def _is_meant(handle: ProcessHandle, wanted: str) -> bool:
     if wanted.isdecimal():
         return wanted == str(handle.pid)
+    if wanted.endswith(f"[{handle.pid}]"):  # as the journal names it, whatever it calls itself now
+        return True
     raw = wanted.encode("utf-8", "surrogateescape")
     try:
         return raw == handle.comm or (
