@@ -7,11 +7,14 @@ it is exempt from the OOM killer, never gives up on an error, and starts every c
     do: run, argv, stdin, timeout_seconds    ->  code, stdout, stderr, timed_out
     do: put, path, content, mode             ->  nothing
     do: get, path                            ->  content
+    do: now                                  ->  time, in seconds since 1970
+    do: values, name                         ->  values: how many processes called so have which value
 
 Any reply can be `error`, with a text, instead.
 """
 
 import base64
+import collections
 import contextlib
 import ctypes
 import json
@@ -90,11 +93,32 @@ def get(request: dict[str, Any]) -> dict[str, Any]:
         return {"content": encode(file.read())}
 
 
+def now(_request: dict[str, Any]) -> dict[str, Any]:
+    """Return the time."""
+    return {"time": time.time()}
+
+
+def values(request: dict[str, Any]) -> dict[str, Any]:
+    """Count the values of all processes of one name, without starting any, which oomguard would look at."""
+    name, found = f"{request['name']}\n", collections.Counter[int]()
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            with open(f"/proc/{pid}/comm") as file:
+                if file.read() != name:
+                    continue
+            with open(f"/proc/{pid}/oom_score_adj") as file:
+                found[int(file.read())] += 1
+    return {"values": sorted(found.items())}
+
+
+OPERATIONS = {"run": run, "put": put, "get": get, "now": now, "values": values}
+
+
 def answer(line: bytes) -> dict[str, Any]:
     """Carry out one request; whatever goes wrong (out of memory too) is the reply."""
     request = json.loads(line)
     try:
-        reply = {"run": run, "put": put, "get": get}[request["do"]](request)
+        reply = OPERATIONS[request["do"]](request)
     except Exception as error:  # noqa: BLE001 - the guest must stay reachable
         reply = {"error": f"{type(error).__name__}: {error}"}
     return {"id": request["id"], **reply}

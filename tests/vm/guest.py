@@ -327,7 +327,11 @@ class Guest:
 
     def now(self) -> float:
         """Return the guest's time in seconds since 1970, for `journal`."""
-        return float(self.run(["date", "+%s.%6N"]).stdout)
+        return float(self._ask("now", {}, ANSWER_GRACE_SECONDS)["time"])
+
+    def values(self, name: str) -> dict[int, int]:
+        """Return how many processes called `name` have which `oom_score_adj`."""
+        return dict(self._ask("values", {"name": name}, ANSWER_GRACE_SECONDS)["values"])
 
     def journal(self, *matches: str, since: float | None = None) -> list[Record]:
         """Return the journal entries of this boot that fit `FIELD=value` matches, the oldest first.

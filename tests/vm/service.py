@@ -55,7 +55,7 @@ class Service:
 
     def cpu_ticks(self) -> int:
         """Return how much processor time the daemon has used, in hundredths of a second."""
-        fields = self.vm.get(f"/proc/{self.main_pid}/stat").decode().rpartition(")")[2].split()
+        fields = self.vm.get(f"/proc/{self.status()['pid']}/stat").decode().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
 
     def ensure_installed(self) -> None:
@@ -74,13 +74,15 @@ class Service:
         done = self.vm.run(
             f"test -e {COMMAND} || exit 1; rm -f {DROP_INS}/*.yaml /run/oomguard.d/*.yaml;"
             f" cp -a {SHIPPED_POLICY} {POLICY}; systemctl --quiet is-active {UNIT} ||"
-            f" {{ systemctl reset-failed {UNIT}; systemctl start {UNIT}; }}; date +%s.%6N",
+            f" {{ systemctl reset-failed {UNIT}; systemctl start {UNIT}; }}",
             check=False,
         )
         if done.code != 0:
             return  # the scenario uninstalled it
+        since = self.vm.now()
         self.hang_up()
-        self.wait_for_a_pass_after_loading(float(done.stdout))
+        self.wait_for_status(lambda now: now["policy"]["loaded_at"] > since, "policy loaded")
+        self._have_a_pass()  # that after loading may have ended unseen
 
     # The unit
 
@@ -154,20 +156,15 @@ class Service:
         )
 
     def wait_for_passes(self, count: int) -> None:
-        """Wait until `count` more passes have begun and ended."""
-        goal = self.status()["passes"] + count + 1
-        self.wait_for_status(lambda now: now["passes"] >= goal, f"{goal} passes")
+        """Have `count` more passes made, by asking for them, and wait for their end."""
+        for _ in range(count + 1):  # the first may have begun before
+            self._have_a_pass()
 
-    def wait_for_a_pass_after_loading(self, since: float) -> None:
-        """Wait until a policy that was loaded after `since` has been applied to everything.
-
-        By the status file, which costs the guest little: a verb takes an emulated one seconds. The pass that
-        followed may have ended unseen, so ask for another: an unchanged policy is not read again.
-        """
-        self.wait_for_status(lambda now: now["policy"]["loaded_at"] > since, "policy loaded")
-        passes = self.status()["passes"]
+    def _have_a_pass(self) -> None:
+        """Ask for a pass, and wait until it has ended: an unchanged policy is not read again."""
+        before = self.status()["passes"]
         self.hang_up()
-        self.wait_for_status(lambda now: now["passes"] > passes, "pass after loading")
+        self.wait_for_status(lambda now: now["passes"] > before, "a pass")
 
     def wait_for_status(self, is_so: Callable[[dict[str, Any]], bool], what: str) -> None:
         """Wait until the status file is as `is_so` asks."""

@@ -89,11 +89,10 @@ def rewrite_values(vm: Guest, name: str, value: int = 1) -> None:
 
 def wait_for_values(vm: Guest, name: str, value: int, *, count: int, timeout_seconds: float = 180.0) -> None:
     """Wait until there are `count` processes of that name and each has `value`."""
-    read = f"pgrep -x {name} | sed 's|.*|/proc/&/oom_score_adj|' | xargs cat"
-    vm.wait_until(
-        f"found=$({read} | sort -n | uniq -c | xargs); echo $found; test \"$found\" = '{count} {value}'",
+    vm.wait_for(
+        lambda: vm.values(name) == {value: count},
+        f"{count} times {name} with {value}",
         timeout_seconds=timeout_seconds,
-        describe=f"{count} times {name} with {value}",
     )
 
 
