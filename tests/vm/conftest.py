@@ -230,9 +230,10 @@ def installed(vm: Guest) -> Iterator[Service]:
     """Oomguard in the shared guest, installed by its installer and running with the policy as shipped."""
     service = Service(vm)
     service.ensure_installed()
+    cpu_ticks = service.cpu_ticks()
     yield service
     if vm.is_alive:
-        service.reset()
+        service.reset(cpu_ticks)
 
 
 # What a failure leaves
