@@ -1,5 +1,6 @@
 """What is checked when, on the real /proc and on a tree of files, without the daemon's loop."""
 
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from oomguard.core.policy import Policy
 from oomguard.core.process import INIT_PID, Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.daemon.process_events import ProcessEvents
-from oomguard.daemon.work_queue import CHILD_SECONDS, URGENT_LIMIT, Batch
+from oomguard.daemon.work_queue import CHILD_SECONDS, SLICE_PROCESSES, URGENT_LIMIT, Batch
 from oomguard.daemon.worker import POLL_SECONDS
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.backoff import TOLERATED_LOOKS
@@ -229,6 +230,17 @@ def test_a_throttled_daemon_watches_what_it_manages(
     assert work.worker.queue.urgent, "a slice is short"
     assert work.due("status") is not None
     assert work.worker.watching.drift.watches(2)
+
+
+def test_a_throttled_daemon_checks_several_processes_a_turn_on_a_slow_host(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each check takes longer than a slice, and after a turn comes a pause."""
+    work.worker.queue.sweep.begin("start", [*range(1000, 1020)], chases_ended=False)
+    seconds = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
+    work.worker.work(is_throttled=True)
+    assert len(work.worker.queue.sweep.pids) == 20 - SLICE_PROCESSES
 
 
 def test_a_throttled_daemon_makes_events_flow_again(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 from .attack import attack
 from .guest import Guest
 from .service import Service
-from .workload import churn, unit, wait_for_values
+from .workload import STORM, churn, unit, wait_for_values
 
 WAYS = ("fork", "orphan", "subreaper", "lower", "raise", "hop", "namespace", "share")
 """See attacks/keeper.c."""
@@ -108,7 +108,7 @@ def test_no_way_keeps_what_was_inherited_without_events(installed: Service) -> N
 def test_a_fork_that_crosses_the_reset_keeps_nothing(installed: Service) -> None:
     """The kernel copies the value before it stamps the fork, further apart on a busy host; no pass helps."""
     installed.write_policy(POLICY.replace("5", "3600"))
-    with churn(installed.vm, "vm-churn", rate=50), starter(installed.vm, 100, "fork") as pid:
+    with churn(installed.vm, "vm-churn", rate=STORM), starter(installed.vm, 100, "fork") as pid:
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -900)
         start_them(installed.vm, 100, "fork")
         wait_for_values(installed.vm, "keeper", 0, count=100)

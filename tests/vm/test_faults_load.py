@@ -4,7 +4,18 @@ import pytest
 
 from .guest import Guest, accelerator
 from .service import INSTALLER, UNIT, WHEELS, Service
-from .workload import churn, fill_memory, glutton, hog, kills, rewrite_values, sleepers, unit, wait_for_values
+from .workload import (
+    STORM,
+    churn,
+    fill_memory,
+    glutton,
+    hog,
+    kills,
+    rewrite_values,
+    sleepers,
+    unit,
+    wait_for_values,
+)
 
 SWAPPINESS = "/proc/sys/vm/swappiness"
 MARKED = "vm: {swappiness: 33}\nrules: [{name: vm-marked, oom_score_adj: 800}]\n"
@@ -18,8 +29,8 @@ def test_killed_in_a_storm_it_comes_back_with_all_originals(installed: Service) 
     installed.write_policy(MARKED)
     with (
         sleepers(vm, "vm-marked", 50, own=77),
-        churn(vm, "vm-brief", rate=50),
-        churn(vm, "vm-other", rate=50),
+        churn(vm, "vm-brief", rate=STORM),
+        churn(vm, "vm-other", rate=STORM),
     ):
         wait_for_values(vm, "vm-marked", 800, count=50)
         for _ in range(3):
@@ -154,7 +165,7 @@ def test_an_upgrade_under_load_loses_no_value_and_no_original(installed: Service
     before = int(vm.get(SWAPPINESS))
     installed.write_policy(MARKED)
     old = installed.main_pid
-    with sleepers(vm, "vm-marked", 20, own=77), churn(vm, "vm-brief", rate=50):
+    with sleepers(vm, "vm-marked", 20, own=77), churn(vm, "vm-brief", rate=STORM):
         wait_for_values(vm, "vm-marked", 800, count=20)
         vm.run(
             "systemd-run --quiet --no-block --unit=upgrade --slice=scenario.slice -p Type=oneshot "

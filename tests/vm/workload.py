@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .guest import Guest
+from .guest import Guest, accelerator
 
 HOG = "/media/oomguard/vm/hog.py"
 CHURN = "/media/oomguard/vm/churn.py"
 GLUTTON = "/media/oomguard/vm/glutton.py"
 FOREVER_SECONDS = 100_000
+STORM = 50 if accelerator() == "kvm" else 10
+"""Programs a second that keep a daemon busy: emulated, each takes it 25 times as long."""
 
 
 @contextmanager

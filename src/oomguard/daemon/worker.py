@@ -98,11 +98,13 @@ class Worker:
         """Do one slice of work: events first, then the pass, then watches; when throttled, some of each."""
         now = time.monotonic()
         end = now + (THROTTLED_SLICE_SECONDS if is_throttled else SLICE_SECONDS)
+        # On a slow host, all that is done once a turn costs more than some checks.
+        end_of_batch = float("inf") if is_throttled else end
         sweep = self.queue.sweep
         while self.is_busy and now < end:
             is_idle = True
             for batch in self.queue.batches(is_throttled=is_throttled):
-                self.check(batch, end)
+                self.check(batch, end_of_batch)
                 is_idle = False
             if sweep.is_running and not sweep.pids and not self.queue.is_pass_waiting:
                 if not sweep.chase(self._list_pids):
