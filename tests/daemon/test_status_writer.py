@@ -151,6 +151,19 @@ def test_a_file_that_cannot_be_written_is_reported_once(
     )
 
 
+@pytest.mark.parametrize(("cpu_seconds", "pause"), [(0.001, 1.0), (0.1, 5.0), (3.0, 10.0)])
+def test_a_file_that_takes_long_is_replaced_less_often(
+    folder: StateFolder, procfs: Procfs, reporter: Reporter, cpu_seconds: float, pause: float
+) -> None:
+    """On a host fifty times as slow, it took all the CPU time that a daemon at its ceiling has."""
+    loop = Loop()
+    loop.define("status", lambda _: None)
+    writer = StatusWriter(loop, folder, procfs, Identity(1, 2), reporter, Degradations(reporter))
+    writer.took(cpu_seconds)
+    writer.request(100.0)
+    assert loop._due["status"] == 100.0 + pause
+
+
 def test_one_users_storm_hides_no_other_kill(writer: StatusWriter, procfs: Procfs) -> None:
     """The last three of each user are kept, and sixty in all."""
     writer.take_kill(Kill(1, "mine", uid=1000), None)

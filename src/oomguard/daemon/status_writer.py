@@ -26,6 +26,10 @@ from oomguard.report.status_file import Complaint
 STATUS_SECONDS = 1.0
 """Minimum time between two replacements."""
 
+_LONGEST_SECONDS = 10.0
+_SHARE = 0.02
+"""Of a CPU, what the file may take while it keeps changing, unless it takes 0.2 s and more."""
+
 _RULES_LIMIT = 1000
 """Rules listed, those with most processes first."""
 
@@ -72,6 +76,7 @@ class StatusWriter:
         self._degradations = degradations
         self._started_at = time.time()
         self._mode = 0o600
+        self._pause = STATUS_SECONDS
         self._kills: list[status_file.LastKill] = []
         self.policy_loaded_at = self._started_at
         self.policy_error = ""
@@ -166,7 +171,11 @@ class StatusWriter:
 
     def request(self, now: float) -> None:
         """Write the file soon: something in it changed."""
-        self._loop.set_earlier("status", now + STATUS_SECONDS)
+        self._loop.set_earlier("status", now + self._pause)
+
+    def took(self, seconds: float) -> None:
+        """Note the CPU time that a replacement took: if much, the file is replaced less often."""
+        self._pause = min(max(STATUS_SECONDS, seconds / _SHARE), _LONGEST_SECONDS)
 
     def write(self, status: status_file.StatusFile) -> None:
         """Replace the file."""
