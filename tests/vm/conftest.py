@@ -24,11 +24,11 @@ SUITES_VARIABLE = "OOMGUARD_VM_SUITES"
 ARTEFACTS_VARIABLE = "OOMGUARD_VM_ARTEFACTS"
 
 SECONDS = {
-    "test_containers": 1200, "test_foresight": 1150, "test_debian": 1000, "test_faults_load": 1000,
-    "test_fleet": 700, "test_attacks_inheritance": 700, "test_sysctls": 700, "test_trust": 600,
-    "test_hosts": 420, "test_walk": 420, "test_rank": 410, "test_faults_kernel": 300,
-    "test_faults_state": 250, "test_install": 230, "test_attacks_cpu": 220, "test_attacks_events": 200,
-    "test_docs": 200,
+    "test_foresight": 1150, "test_attacks_inheritance": 1100, "test_containers": 900,
+    "test_faults_load": 900, "test_fleet": 700, "test_sysctls": 700, "test_trust": 600, "test_debian": 500,
+    "test_attacks_cpu": 430, "test_hosts": 420, "test_walk": 420, "test_rank": 410,
+    "test_faults_kernel": 300, "test_faults_state": 250, "test_install": 230, "test_faults": 210,
+    "test_docs": 200, "test_attacks_events": 170, "test_children": 170, "test_attacks": 160,
 }  # fmt: skip
 """How long the slowest files take in an emulated guest, beside another one, for `--vm-shard`."""
 
