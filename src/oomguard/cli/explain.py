@@ -20,7 +20,7 @@ exit codes: 0 explained, 1 there is no such process, 78 the policy is not valid
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--policy", "--state-dir", "--proc", "--json")
-    parser.add_argument("process", metavar="PID|NAME", nargs="+", help="a pid, a name, or both, as logged")
+    parser.add_argument("process", metavar="PID|NAME", nargs="+", help="a pid, or a process name")
 
 
 def _run(options: argparse.Namespace) -> int:
