@@ -151,7 +151,7 @@ class Guest:
         # tsc=reliable: on a busy host the kernel finds the emulated one too slow and patches itself, and qemu
         # then runs half of an instruction ("Oops: int3" in sched_clock_tick, Linux 6.12).
         # tsc_early_khz: measured on a busy host, it is wrong, and the guest's clock up to five times fast.
-        # norandmaps: qemu translates a library anew at each address, and a shell takes three times as long.
+        # norandmaps: with random addresses, qemu translates every library again for each new process.
         # The others save an emulated boot some seconds, as -svm does: it keeps kvm_amd from loading.
         kernel = (
             "console=ttyS0 loglevel=7 root=/dev/vda rw systemd.show_status=0 no_timer_check tsc=reliable "

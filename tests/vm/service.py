@@ -132,7 +132,7 @@ class Service:
         self.vm.run(["systemctl", "reload", UNIT])
 
     def hang_up(self) -> None:
-        """Ask by the signal alone: `systemctl reload`, with its own process, takes an emulator seconds."""
+        """Reload by sending SIGHUP: in an emulated guest, `systemctl reload` takes seconds."""
         self.vm.run(["systemctl", "kill", "--signal=HUP", "--kill-whom=main", UNIT])
 
     # What it says

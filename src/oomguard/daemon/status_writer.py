@@ -28,7 +28,7 @@ STATUS_SECONDS = 1.0
 
 _LONGEST_SECONDS = 10.0
 _SHARE = 0.02
-"""Of a CPU, what the file may take while it keeps changing, unless it takes 0.2 s and more."""
+"""Of a CPU, what the file may take while it keeps changing, unless it takes 0.2 s or more."""
 
 _RULES_LIMIT = 1000
 """Rules listed, those with most processes first."""
