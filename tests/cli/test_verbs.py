@@ -918,6 +918,7 @@ def test_explain_of_a_pid_that_is_not_there_speaks_of_pids(oomguard: Oomguard) -
     assert "names are compared in full" in oomguard("explain", "nobody-here").err
     run = oomguard("explain", "gone[999999]")
     assert (run.code, "no process has the pid 999999: gone[999999] has ended" in run.err) == (1, True)
+    assert "no process is called gone[999999" in oomguard("explain", "gone[999999").err
     run = oomguard("explain", "9" * 5000)  # Python converts no such number
     assert (run.code, "no process has the pid 999" in run.err) == (1, True)
 

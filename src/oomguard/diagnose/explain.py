@@ -61,8 +61,8 @@ def _unread(pids: list[int], reason: str) -> OomguardError:
 def _no_process(wanted: str, running: Collection[str]) -> OomguardError:
     if wanted.isdecimal():
         return OomguardError(f"no process has the pid {wanted}", hint="`ps -e` lists all processes")
-    named, _, pid = wanted.removesuffix("]").rpartition("[")
-    if named and pid.isdecimal():
+    named, _, pid = wanted.rpartition("[")
+    if named and pid.endswith("]") and (pid := pid[:-1]).isdecimal():
         return OomguardError(
             f"no process has the pid {pid}: {printable(wanted)} has ended",
             hint=f"others of its name: oomguard explain {printable(named)}",
