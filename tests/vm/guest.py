@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 EMULATOR = "qemu-system-x86_64"
 PANIC = b"Kernel panic - not syncing"
@@ -35,6 +35,8 @@ PR_SET_PDEATHSIG = 1
 
 Record = dict[str, Any]
 """One journal entry as `journalctl -o json` prints it: all values are strings."""
+
+T = TypeVar("T")
 
 
 class GuestError(Exception):
@@ -288,23 +290,26 @@ class Guest:
         """Read a file in the guest, as root."""
         return base64.b64decode(self._ask("get", {"path": path}, ANSWER_GRACE_SECONDS)["content"])
 
-    def wait_for(self, is_so: Callable[[], bool], what: str, *, timeout_seconds: float = 300.0) -> None:
-        """Repeat a question that `get` answers, which costs an emulated guest a tenth of a shell script.
+    def wait_for(
+        self, ask: Callable[[], T], is_so: Callable[[T], bool], what: str, *, timeout_seconds: float = 300.0
+    ) -> None:
+        """Repeat a question that `get` or `values` answers, until the answer is as `is_so` asks.
 
-        It may be about a file that is not there yet.
+        That costs an emulated guest a tenth of a shell script. It may be about a file that is not there yet.
         """
         deadline = time.monotonic() + timeout_seconds
-        why = ""
         while True:
+            found: object
             try:
-                if is_so():
+                answer = found = ask()
+                if is_so(answer):
                     return
             except GuestLostError:
                 raise
             except GuestError as error:
-                why = f": {error}"
+                found = error
             if time.monotonic() > deadline:
-                raise GuestError(f"not within {timeout_seconds} s: {what}{why}")
+                raise GuestError(f"not within {timeout_seconds} s: {what}: {found}")
             time.sleep(POLL_SECONDS)
 
     def wait_until(

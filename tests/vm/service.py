@@ -172,12 +172,13 @@ class Service:
 
     def wait_for_status(self, is_so: Callable[[dict[str, Any]], bool], what: str) -> None:
         """Wait until the status file is as `is_so` asks."""
-        self.vm.wait_for(lambda: is_so(self.status()), what, timeout_seconds=CONVERGE_TIMEOUT_SECONDS)
+        self.vm.wait_for(self.status, is_so, what, timeout_seconds=CONVERGE_TIMEOUT_SECONDS)
 
     def wait_for_value(self, path: str, value: int) -> None:
         """Wait until a file of /proc holds `value`."""
         self.vm.wait_for(
-            lambda: int(self.vm.get(path)) == value,
+            lambda: int(self.vm.get(path)),
+            lambda found: found == value,
             f"{path} to become {value}",
             timeout_seconds=CONVERGE_TIMEOUT_SECONDS,
         )

@@ -54,7 +54,7 @@ def test_who_changes_all_the_time_takes_no_cpu_from_others(installed: Service, c
         with hog(vm, "vm-prompt") as prompt:
             installed.wait_for_value(f"/proc/{prompt}/oom_score_adj", 300)
         vm.run("systemctl kill --signal=STOP vm-busy")
-        vm.wait_for(lambda: values(vm) == [400] * count, "the rule's value")
+        vm.wait_for(lambda: values(vm), lambda found: found == [400] * count, "the rule's value")
 
 
 def values(vm: Guest) -> list[int]:

@@ -89,7 +89,8 @@ def logs(vm: Guest) -> str:
 def wait_for_value(vm: Guest, pid: str, value: int) -> None:
     """Wait until a process of the host has a value."""
     vm.wait_for(
-        lambda: int(vm.get(f"/proc/{pid}/oom_score_adj")) == value,
+        lambda: int(vm.get(f"/proc/{pid}/oom_score_adj")),
+        lambda found: found == value,
         f"{pid} to have {value}",
         timeout_seconds=CONVERGE_TIMEOUT_SECONDS,
     )

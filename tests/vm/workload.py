@@ -92,7 +92,8 @@ def rewrite_values(vm: Guest, name: str, value: int = 1) -> None:
 def wait_for_values(vm: Guest, name: str, value: int, *, count: int, timeout_seconds: float = 180.0) -> None:
     """Wait until there are `count` processes of that name and each has `value`."""
     vm.wait_for(
-        lambda: vm.values(name) == {value: count},
+        lambda: vm.values(name),
+        lambda found: found == {value: count},
         f"{count} times {name} with {value}",
         timeout_seconds=timeout_seconds,
     )
