@@ -10,6 +10,7 @@ it, so a changed recipe makes a new image and an unchanged one is never built tw
 and can not spoil it. Building needs root (mmdebstrap, and file owners in the image); using one does not.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +19,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 SUITES = ("bookworm", "trixie", "forky")
@@ -97,7 +99,9 @@ def build(suite: str) -> Path:
         return folder
     require_tools()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as name:
+    with alone_with(folder), tempfile.TemporaryDirectory(dir=folder) as name:
+        if is_built(folder):
+            return folder
         work = Path(name)
         work.chmod(0o755)  # apt's sandbox user reads the sources in it
         root = bootstrap(suite, work)
@@ -108,6 +112,14 @@ def build(suite: str) -> Path:
         shutil.copy(newest(root / "boot", "initrd.img-"), folder / "initrd")
         (work / "root.img").rename(folder / "root.img")
     return folder
+
+
+@contextmanager
+def alone_with(folder: Path) -> Iterator[None]:
+    """Wait until no other run is making this folder: the shards of a suite start together."""
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def require_tools() -> None:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .image import ImageError, cache_folder, make_filesystem
+from .image import ImageError, alone_with, cache_folder, make_filesystem
 
 TREE = Path(__file__).parents[2]
 INSTALLED_FROM_TREE = ("systemd", "etc", "docs", "README.md", "CHANGELOG.md", "LICENSE")
@@ -101,10 +101,10 @@ def dependency_wheels(suite: str) -> Path:
     for file in (TREE / "requirements.txt", TREE / "requirements-build.txt", WHEELS):
         digest.update(file.read_bytes())
     folder = cache_folder() / f"wheels-{suite}-{digest.hexdigest()[:12]}"
-    if folder.exists():
-        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+    with alone_with(folder), tempfile.TemporaryDirectory(dir=folder.parent) as name:
+        if folder.exists():
+            return folder
         made = Path(name, "made")
         run("sh", WHEELS, sys.executable, made, version)
         for own in made.glob("oomguard-*.whl"):
