@@ -72,6 +72,12 @@ def test_on_a_full_disk_it_does_not_start_and_tries_until_there_is_room(installe
     installed.wait_for_value(SWAPPINESS, before)
 
 
+def value_of_logind(vm: Guest) -> str:
+    """Return the file with its value; each boot has another process."""
+    pid = vm.run("systemctl show -P MainPID systemd-logind").stdout.strip()
+    return f"/proc/{pid}/oom_score_adj"
+
+
 @pytest.mark.guest(may_reboot=True)
 def test_after_a_reboot_the_policy_is_applied_anew(fresh_vm: Guest) -> None:
     """What was noted in the boot before is dropped; sysctls and services get their values again."""
@@ -81,12 +87,12 @@ def test_after_a_reboot_the_policy_is_applied_anew(fresh_vm: Guest) -> None:
     service.write_policy(
         "vm: {swappiness: 33}\nrules: [{name: systemd-logind, user: root, oom_score_adj: -444}]\n"
     )
-    logind = "/proc/$(systemctl show -P MainPID systemd-logind)/oom_score_adj"
     service.wait_for_value(SWAPPINESS, 33)
-    service.wait_for_value(logind, -444)
+    service.wait_for_value(value_of_logind(vm), -444)
     boot = vm.get(BOOT_ID)
     vm.reboot()
     assert vm.get(BOOT_ID) != boot
+    logind = value_of_logind(vm)
     service.wait_for_value(SWAPPINESS, 33)
     service.wait_for_value(logind, -444)
     assert service.is_active
