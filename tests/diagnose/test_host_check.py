@@ -149,6 +149,10 @@ def test_a_unit_with_another_value_is_named(check: Check, root: Path, proc: Fake
     assert (found.line, found.path) == (2, "rules[0]")
     assert check("rules:\n- {name: db, oom_score_adj: {at_least: -600}}\n") == {}
     assert check("rules:\n- {name: db, oom_score_adj: keep}\n") == {}
+    put(root, "etc/systemd/system/db@.service.d/y.conf", "[Service]\nOOMScoreAdjust=\n")
+    assert check(rule) == {}, "an empty value resets those before it"
+    put(root, "etc/systemd/system/db@.service.d/y.conf", "[Unit]\nOOMScoreAdjust=-700\n")
+    assert f"({file}:3)" in check(rule)["unit-value"].message, "systemd ignores it in another section"
 
 
 def test_a_rule_that_misses_the_processes_with_its_name_says_what_they_have(

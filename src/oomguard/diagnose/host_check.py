@@ -299,8 +299,8 @@ def _units(policy: Policy, seen: Seen, units: Units) -> Iterator[Fault]:
         # user@1000.service sets its manager's value; a user's units set their own.
         for unit in sorted({"" if user_unit(cgroup) else system_unit(cgroup) for cgroup in cgroups}):
             said = units.setting(unit, "OOMScoreAdjust") if unit else None
-            if said is None or rule.terms.value.kind == "keep":
-                continue
+            if said is None or not said.value or rule.terms.value.kind == "keep":
+                continue  # an empty value resets those before it
             wanted = rule.terms.value.wanted(_number(said.value))
             if _is_number(said.value, wanted):
                 continue

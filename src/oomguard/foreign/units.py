@@ -89,12 +89,13 @@ class Units:
         return [*([] if main is None else [main]), *(best[name][1] for name in sorted(best))]
 
     def settings(self, unit: str, key: str, read: Read = lines_or_none) -> list[SourcedValue]:
-        """Return each line that gives a setting, the one that counts last."""
+        """Return each line that gives a setting, in its section, the one that counts last."""
+        section = unit.rpartition(".")[2].title()
         return [
             SourcedValue(one.value, file, one.line)
             for file in self.files(unit)
             for one in assignments(read(file))
-            if one.key == key and one.section
+            if one.key == key and one.section == section
         ]
 
     def setting(self, unit: str, key: str) -> SourcedValue | None:
