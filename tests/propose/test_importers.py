@@ -62,6 +62,7 @@ def rules(draft: Draft) -> list[tuple[str, str]]:
         (r"[\\]", None),
         (r"[\]^)]", None),
         ("^[]a]$", ["[]a]"]),
+        ("^a[(^|/)b]$", ["a[(^|/)b]"]),
     ],
 )
 def test_a_regular_expression_becomes_globs_or_nothing(regex: str, expected: list[str] | None) -> None:
@@ -523,6 +524,9 @@ def test_tuned_overrides_the_vendor_and_not_the_administrator(
     monkeypatch.chdir(tmp_path / "mine")
     assert sysctls(sysctl_conf.import_files(["tuned.conf"])) == sysctls(sysctl_conf.import_files([profile]))
     assert sysctls(sysctl_conf.import_files([profile])) == [("vm.dirty_ratio", 40), ("vm.swappiness", 30)]
+    monkeypatch.setattr(sysctl_conf, "_TUNED_MAIN", put(tmp_path, "main.conf", "reapply_sysctl=0\n"))
+    draft = sysctl_conf.import_files([mine, profile])
+    assert ("vm.swappiness", 10) in sysctls(draft), "this host's setting is not that of the files"
 
 
 # Files

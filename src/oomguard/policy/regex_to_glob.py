@@ -12,7 +12,9 @@ NO_GLOB = "no glob is equivalent to this regular expression, or it needs too man
 
 _SPECIAL = set(".^$*+?{}[]\\|()")
 _ATOM = r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|."
-_TOKEN = re.compile(rf"\(\?:|{_ATOM}", re.DOTALL)
+_ANCHOR = "(^|/)"
+"""A file name contains no slash."""
+_TOKEN = re.compile(rf"{re.escape(_ANCHOR)}|\(\?:|{_ATOM}", re.DOTALL)
 _REPEATED = re.compile(rf"({_ATOM})([*+?{{]?)", re.DOTALL)
 """A character, escape or set, and how its repetition begins."""
 _FLAGS = re.compile(r"\(\?[a-zA-Z-]+[:)]")
@@ -69,7 +71,8 @@ def alternatives(regex: str) -> Alternatives:
     except (re.error, RecursionError, OverflowError):
         return nothing
     limit = max(_EXPANDED_LIMIT, 4 * len(regex))
-    found = _alternatives(_TOKEN.findall(regex.replace("(^|/)", "^")), limit)
+    tokens = ["^" if token == _ANCHOR else token for token in _TOKEN.findall(regex)]
+    found = _alternatives(tokens, limit)
     if found is None:
         return nothing
     said = {one: _glob(one) for one in found}

@@ -41,7 +41,9 @@ def import_files(paths: Sequence[str]) -> Draft:
     lines = lines_that_count(sources, files.lines, wrong)
     beside = [os.path.join(os.path.dirname(file), "..") for file in profiles]
     of_tuned = tuned.load([*profiles, *active], [*beside, *folders], files.lines)
-    merged = _merged(settings(lines), of_tuned.values)
+    main = {} if paths else {one.key: one.value for one in tuned.assignments(lines_or_none(_TUNED_MAIN))}
+    is_reapplied = main.get("reapply_sysctl", "1") in tuned.TRUE
+    merged = _merged(settings(lines), of_tuned.values, is_reapplied=is_reapplied)
     named: list[_Named] = [(one.path.replace("/", "."), one) for one in lines.values()]
     named += of_tuned.values.items()
     notes = [
@@ -74,14 +76,13 @@ def _sysctl_files(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _merged(
-    of_files: Mapping[str, SourcedValue], of_tuned: Mapping[str, SourcedValue]
+    of_files: Mapping[str, SourcedValue], of_tuned: Mapping[str, SourcedValue], *, is_reapplied: bool
 ) -> dict[str, SourcedValue]:
-    """Return what counts. TuneD overrides sysctl.d, and then applies again what is not the vendor's."""
+    """Return what counts. TuneD overrides sysctl.d, and may apply again what is not the vendor's."""
     merged = dict(of_files)
     for name, one in of_tuned.items():
         write(merged, name, one)
-    main = {one.key: one.value for one in tuned.assignments(lines_or_none(_TUNED_MAIN))}
-    if main.get("reapply_sysctl", "1") in tuned.TRUE:
+    if is_reapplied:
         for name, one in of_files.items():
             if not _VENDOR.search(one.file):
                 write(merged, name, one)
