@@ -285,6 +285,15 @@ def test_a_rule_that_no_process_can_match_is_found(conditions: str, why: str) ->
     assert fault.hint
 
 
+def test_the_path_that_is_suggested_for_a_slice_is_one_that_processes_are_in() -> None:
+    """Systemd puts user-1000.slice into user.slice."""
+    (fault,) = _warnings("rules: [{unit: user-1000.slice, oom_score_adj: 5}]")
+    assert fault.hint == 'write cgroup: "*/user-1000.slice/*" to match all of them'
+    rule = parse(sources("rules: [{cgroup: '*/user-1000.slice/*', oom_score_adj: 5}]")).policy.rules[0]
+    inside = Process(Identity(5, 1), b"a", cgroup="/user.slice/user-1000.slice/session-2.scope")
+    assert first_unmet(rule, inside) is None
+
+
 @pytest.mark.parametrize(
     "conditions",
     [

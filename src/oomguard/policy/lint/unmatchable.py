@@ -51,7 +51,7 @@ def _names(names: tuple[bytes, ...]) -> Iterator[_Why]:
 def _units(terms: Terms) -> Iterator[_Why]:
     if terms.units and all(unit.endswith(".slice") for unit in terms.units):
         why = "processes are in the units of a slice, not in the slice itself"
-        yield "unit", why, f'write cgroup: "/{terms.units[0]}/*" to match all of them'
+        yield "unit", why, f"write cgroup: {quoted(f'*/{terms.units[0]}/*')} to match all of them"
     elif terms.user_units and terms.units and not any(_may_be_manager(unit) for unit in terms.units):
         why = f"a process in the system unit {excerpt(terms.units[0])} is not in a user's unit"
         yield "user_unit", why, "remove unit or user_unit, or write two rules"
