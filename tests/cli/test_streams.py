@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from oomguard.cli.main import build_parser
+from oomguard.report import streams
+from oomguard.report.streams import set_up
 from running import Program, oom_score_adj, running
 from test_readme import VERBS
 
@@ -135,6 +137,16 @@ def test_output_that_cannot_be_written_is_no_success(caller: Caller, gone: bool)
     finally:
         os.close(pipe)
         os.close(full)
+
+
+def test_what_verbs_print_has_a_replacement_in_ascii() -> None:
+    """An escape would be wider, and shift the columns of a table."""
+    set_up()
+    folder = Path(streams.__file__).parents[1]
+    texts = (file.read_text() for layer in ("report", "cli") for file in (folder / layer).glob("*.py"))
+    printed = sorted({character for text in texts for character in text if not character.isascii()})
+    assert "▁" in printed
+    assert [one for one in printed if b"\\" in one.encode("ascii", "oomguard")] == []
 
 
 def test_a_daemon_starts_without_any_standard_stream(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from oomguard.core.typed import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import TextIO
 
-_IN_ASCII = {"→": "->", "…": "...", "─": "-", "█": "#", "░": "."}
+_IN_ASCII = {"→": "->", "…": "...", "–": "-", "─": "-", "█": "#", "†": "+", "×": "x", "·": "|"} | dict(
+    zip("▁▂▃▄▅▆▇", "._-~=+*", strict=True)
+)
 """Replacements for characters that the terminal lacks. Others are escaped."""
 
 
