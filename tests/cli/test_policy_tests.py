@@ -184,9 +184,12 @@ def test_a_folder_that_cannot_be_listed_is_no_folder_without_cases(oomguard_test
     command = [*without, sys.executable, "-m", "oomguard", "test", "--policy=policy.yaml", "tests"]
     for _ in range(2):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout) == (78, "")
-        assert done.stderr.startswith("oomguard: tests/hidden: cannot be read: Permission denied\n")
+        assert (done.returncode, done.stderr) == (78, "")
+        assert done.stdout.startswith("tests/hidden: cannot be read: Permission denied\n")
         Path("tests/cases.yaml").write_text(Path("cases.yaml").read_text())
+    done = subprocess.run([*command, "cases.yaml", "--json"], capture_output=True, text=True, check=False)
+    folder, file = json.loads(done.stdout)
+    assert (done.returncode, folder["faults"][0]["file"], file["faults"]) == (78, "tests/hidden", [])
 
 
 def test_a_rule_that_could_not_be_tried_is_not_one_that_does_not_match(oomguard_test: Test) -> None:

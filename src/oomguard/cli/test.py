@@ -49,14 +49,21 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.report.change_document import print_json
 
     code, documents = 0, []
-    faults: tuple[Fault, ...]
-    for file in dict.fromkeys(file for path in options.files for file in case_files(path)):
-        results, faults = [], ()
+    found: dict[str, tuple[Fault, ...]] = {}
+    for path in options.files:
         try:
-            results = [run_case(file, case) for case in load_cases(file, options.policy)]
+            found |= dict.fromkeys(case_files(path), ())
         except PolicyError as error:
-            faults, code = error.faults, _BAD_FILE
-        if not all(result.passed for result in results):
+            found[path] = error.faults
+    for file, faults in found.items():
+        results = []
+        try:
+            results = [] if faults else [run_case(file, case) for case in load_cases(file, options.policy)]
+        except PolicyError as error:
+            faults = error.faults  # noqa: PLW2901
+        if faults:
+            code = _BAD_FILE
+        elif not all(result.passed for result in results):
             code = code or _DIFFERS
         documents.append(file_document(file, results, [fault._asdict() for fault in faults]))
         if not options.json:
