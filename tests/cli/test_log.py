@@ -17,6 +17,7 @@ from oomguard.__main__ import main
 from oomguard.core.change import Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.process import Identity
 from oomguard.core.rule import Rule, Terms, Value
+from oomguard.diagnose.journalctl import has_journal
 from oomguard.oom.kill import Context, Kill
 from oomguard.report.events import STARTED, LogEntry, outcome_entry
 from oomguard.report.kill_entries import Death, KillReporter, kill_entry
@@ -95,6 +96,21 @@ def log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return code, captured.out, captured.err
 
     return call
+
+
+def test_a_journal_that_this_user_must_not_look_at_is_one(
+    log: Log, journalctl: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Journalctl then says why it shows nothing."""
+    journalctl(tail="echo 'No journal files were opened due to insufficient permissions.' >&2; exit 1")
+    monkeypatch.setattr("oomguard.diagnose.own_log.has_journal", has_journal)
+
+    def refuse(_: str) -> list[str]:
+        raise PermissionError
+
+    monkeypatch.setattr("oomguard.diagnose.journalctl.os.listdir", refuse)
+    code, _, err = log()
+    assert (code, "insufficient permissions" in err) == (1, True)
 
 
 def test_adjustments_are_a_table_of_80_columns(log: Log, journalctl: Callable[..., Path]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from oomguard.oom.log_entry import split_line
 from oomguard.oom.log_line import Line
 from oomguard.oom.log_reader import OomLog
+from oomguard.oom.log_time import moment_of
 
 TEXT = "python3 invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"
 
@@ -151,3 +152,10 @@ def test_newlines_that_rsyslog_escaped_come_back() -> None:
     line = split_line("Oct 12 19:00:20 db1 kernel: active_anon:1#012 active_file:2")
     assert line is not None
     assert line.text == "active_anon:1\n active_file:2"
+
+
+def test_a_time_with_a_zone_is_the_same_moment_everywhere() -> None:
+    """Logs of several hosts are joined by it."""
+    assert moment_of("2026-11-20T12:00:00+05:00") == moment_of("2026-11-20T07:00:00Z") == 1795158000
+    assert moment_of("2026-11-20T12:00:00") is not None  # this host's
+    assert moment_of("Nov 20 12:00:00") is None

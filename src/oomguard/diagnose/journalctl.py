@@ -33,9 +33,17 @@ def other_killers() -> list[str]:
 
 def has_journal() -> bool:
     """Return whether there is a journal, and journalctl."""
-    return shutil.which("journalctl") is not None and any(
-        os.path.isdir(folder) and os.listdir(folder) for folder in _FOLDERS
-    )
+    return shutil.which("journalctl") is not None and any(map(_has_entries, _FOLDERS))
+
+
+def _has_entries(folder: str) -> bool:
+    """Return whether there is anything in a folder, or this user must not look."""
+    try:
+        return bool(os.listdir(folder))
+    except PermissionError:
+        return True  # journalctl says what is missing
+    except OSError:
+        return False
 
 
 def unreadable() -> OomguardError | None:

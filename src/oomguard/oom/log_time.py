@@ -44,13 +44,13 @@ def _clock_between(one: Line, other: Line) -> float | None:
 
 @lru_cache(64)
 def moment_of(when: str) -> float | None:
-    """Return a time in seconds since 1970; None if only people can read it, or it has no zone."""
+    """Return a time in seconds since 1970, this host's if it has no zone; None if only people can read it."""
     try:
         return float(when)
     except ValueError:
         pass
     try:
-        return datetime.fromisoformat(when.replace(",", ".")).replace(tzinfo=None).timestamp()
+        return datetime.fromisoformat(when.replace(",", ".")).timestamp()
     except (ValueError, OverflowError):
         return None
 
