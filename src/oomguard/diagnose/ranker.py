@@ -185,5 +185,5 @@ class Ranker:
             try:
                 memcg = self._memcg or open_memcg(self._procfs, "/")
                 return group_killed_with(memcg, handle.cgroup)
-            except (*GONE, OomguardError, UnknownFactError):
+            except (*GONE, HIDDEN, OomguardError, UnknownFactError):
                 return ""

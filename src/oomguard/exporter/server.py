@@ -91,8 +91,8 @@ class Server(ThreadingWSGIServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread."""
-        while len(self._opened) >= _OPEN_LIMIT:
-            self._cut(next(iter(self._opened)))
+        while len(opened := list(self._opened)) >= _OPEN_LIMIT:  # a copy: threads remove theirs meanwhile
+            self._cut(opened[0])
         self._opened[request] = time.monotonic()
         super().process_request(request, client_address)
 
