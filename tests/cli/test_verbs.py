@@ -26,7 +26,7 @@ from oomguard.diagnose.overview import observe_overview
 from oomguard.diagnose.this_host import ThisHost
 from oomguard.policy.load import load
 from oomguard.reconcile.peak_file import PeakFile
-from oomguard.report.status_file import Complaint, ContendedValue, RuleStatus, encode_status
+from oomguard.report.status_file import Complaint, ContendedValue, RuleStatus, SysctlStatus, encode_status
 from statuses import IDLE
 
 POLICY = """\
@@ -126,6 +126,19 @@ def test_check_of_a_valid_policy_says_what_it_holds(oomguard: Oomguard, policy: 
     """Exit 0."""
     run = oomguard("check")
     assert (run.code, run.out) == (0, f"{policy}: valid, 2 rules and 1 sysctl from {policy}\n")
+
+
+def test_check_reads_the_default_too_if_it_is_named_beside_files(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not if only files are."""
+    default = f"{tmp_path}/default.yaml"
+    monkeypatch.setattr("oomguard.cli.check.DEFAULT_PATH", default)
+    monkeypatch.setattr(sys, "argv", ["oomguard", "check", str(policy)])
+    assert main() == 0
+    monkeypatch.setattr(sys, "argv", ["oomguard", "check", "--policy", default, str(policy)])
+    assert main() == 78
+    assert f"{default}: no such file" in capsys.readouterr().out
 
 
 def test_check_reports_every_fault_at_once(oomguard: Oomguard, policy: Path) -> None:
@@ -677,6 +690,26 @@ def test_status_without_a_daemon_says_why_there_is_no_policy(oomguard: Oomguard,
     bad = ["--policy", f"{tmp_path}/bad.yaml"]
     assert {f"{tmp_path}/bad.yaml:{line}" in oomguard("status", *bad).out for line in (1, 2)} == {True}
     assert "bad.yaml:1:6: vm.swappines" in oomguard("status", *bad, "--json").json["policy_error"]
+
+
+def test_status_after_a_crash_shows_the_policy_that_was_asked_for(oomguard: Oomguard, tmp_path: Path) -> None:
+    """As `plan` does, and not what the daemon had wanted."""
+    (tmp_path / "new.yaml").write_text("vm: {swappiness: 33}\n")
+    left = SysctlStatus("vm.swappiness", 77, 77, "old.yaml:1")
+    write_status(tmp_path / "state", Identity(999, 1), sysctls=(left,))
+    document = oomguard("status", "--policy", f"{tmp_path}/new.yaml", "--json").json
+    assert not document["running"]
+    assert [(row["name"], row["wanted"]) for row in document["sysctls"]] == [("vm.swappiness", 33)]
+
+
+def test_status_does_not_claim_to_know_a_mode_that_it_cannot_read(
+    oomguard: Oomguard, proc: FakeProc, tmp_path: Path
+) -> None:
+    """As where /proc/sys is hidden."""
+    proc.meminfo(CommitLimit=8 * 1024 * 1024)
+    (tmp_path / "proc/sys/vm/overcommit_memory").unlink()
+    shown = oomguard("status").out
+    assert "Promised 2.0 GiB of 8.0 GiB (25 %)\n" in re.sub(" +", " ", shown)
 
 
 def test_status_shows_the_peak_that_lasted(oomguard: Oomguard, proc: FakeProc, tmp_path: Path) -> None:
@@ -1251,7 +1284,6 @@ def test_the_host_at_one_look_is_whole_on_a_narrow_screen(
         ["check", "--policy"],
         ["plan", "--proc"],
         ["plan"],
-        ["apply", "--state-dir"],
         ["restore", "--state-dir"],
         ["status", "--state-dir"],
         ["rank", "--cgroup"],
@@ -1301,6 +1333,8 @@ def test_check_says_what_a_daemon_still_enforces_from_an_emptied_file(
     assert done.code == 0
     assert "the file is empty" in done.out
     assert "2 rules from it still match 3 processes, which lose their value" in done.out
+    done = oomguard("check", "--state-dir", str(policy))
+    assert (done.code, "the file is empty" in done.out) == (0, True)
 
 
 def ended(oomguard: Oomguard, *arguments: str) -> object:

@@ -40,15 +40,15 @@ def _run(options: argparse.Namespace) -> int:
 
 def reconcile(host: "ThisHost", policy: "Policy", cause: Cause) -> "Pass":
     """Apply a policy; warn if original values are lost."""
-    from oomguard.core.text import counted
+    from oomguard.core.text import counted, printable
     from oomguard.reconcile.once import reconcile_once
     from oomguard.report.streams import complain
 
     done = reconcile_once(policy, cause, host.open_procfs(), host.state_dir, promised_peak=host.peak_source())
     if done.lost_lines:
         complain(
-            f"oomguard: {counted(done.lost_lines, 'line')} of {host.state_dir}/ledger cannot be read, "
-            "so some values cannot be restored; the file is kept as ledger.damaged"
+            f"oomguard: {counted(done.lost_lines, 'line')} of {printable(host.state_dir)}/ledger cannot be "
+            "read, so some values cannot be restored; the file is kept as ledger.damaged"
         )
     return done
 

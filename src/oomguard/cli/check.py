@@ -32,6 +32,7 @@ exit codes: 0 valid, 78 not valid (or, with --strict, a warning)
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--policy", "--state-dir", "--json", "--proc")
+    parser.set_defaults(policy=None)
     parser.add_argument(
         "--host", action="store_true", help="also check it against this host: users, sysctls, limits"
     )
@@ -52,8 +53,8 @@ def _run(options: argparse.Namespace) -> int:
 
     check = partial(check_policy, host=ThisHost(options.state_dir, options.proc), with_host=options.host)
     found = [check(file, alone=True) for file in options.files]
-    if options.policy != DEFAULT_PATH or not found:
-        found.insert(0, check(options.policy, alone=False))
+    if options.policy is not None or not found:
+        found.insert(0, check(options.policy or DEFAULT_PATH, alone=False))
     faults = tuple(fault for one in found for fault in one.faults)
     if options.json:
         print_json([fault._asdict() for fault in faults])

@@ -58,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
         samples = read_samples(options.state_dir)
     except PermissionError as error:
         raise OomguardError(
-            f"{options.state_dir}/{FILE}: only root can read it", hint="run this as root"
+            f"{printable(options.state_dir)}/{FILE}: only root can read it", hint="run this as root"
         ) from error
     if samples is None:
         raise OomguardError(

@@ -11,7 +11,6 @@ from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
 from oomguard.reconcile.state_folder import lock_holder
 from oomguard.report.problems import HostStatus
 from oomguard.report.status_file import SysctlStatus
-from oomguard.report.status_reader import StatusError
 
 
 def observe_status(policy: str, host: ThisHost) -> HostStatus:
@@ -19,19 +18,19 @@ def observe_status(policy: str, host: ThisHost) -> HostStatus:
     status, damage = None, ""
     try:
         status = host.read_status()
-    except StatusError as error:  # still show the kernel's values
+    except OomguardError as error:  # still show the kernel's values
         damage = error.for_stderr
     declared: Sequence[SysctlStatus] = ()
     unusable = None
-    if status is not None:
-        declared = status.sysctls
-    else:
-        try:
-            declared = _declared(policy, host)
-        except OomguardError as error:
-            unusable = error
     with closing(host.open_procfs()) as procfs:
         daemon = status if status is not None and procfs.is_alive(status.identity) else None
+        if daemon is not None:
+            declared = daemon.sysctls
+        else:
+            try:
+                declared = _declared(policy, host)
+            except OomguardError as error:
+                unusable = error
         sysctls = [(row, read_sysctl(procfs, row.name)) for row in declared]
         holder = None if daemon is not None else lock_holder(host.state_dir, procfs)
         memory, mode = observe_memory(procfs), read_sysctl(procfs, MODE)

@@ -4,6 +4,7 @@ import re
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.errors import OomguardError
 from oomguard.core.policy import Policy, policy_option
 from oomguard.core.text import counted, printable
 from oomguard.diagnose.this_host import ThisHost, warn_if_hidden
@@ -13,7 +14,6 @@ from oomguard.policy.load import load
 from oomguard.policy.source import STANDARD_INPUT
 from oomguard.reconcile.matching import MATCH_SECONDS
 from oomguard.reconcile.state_folder import state_dir_option
-from oomguard.report.status_reader import StatusError
 
 if TYPE_CHECKING:
     from oomguard.diagnose.host_check import Fit
@@ -75,7 +75,7 @@ def _with_losses(warnings: tuple[Fault, ...], host: ThisHost) -> tuple[Fault, ..
         return warnings
     try:
         status = host.read_status()
-    except (StatusError, PermissionError):
+    except OomguardError:
         status = None
     rules = () if status is None else status.rules
 

@@ -90,7 +90,7 @@ class ThisHost(NamedTuple):
             procfs.close()
             raise
         if needs_ledger and warns and ledger.ignored_lines:
-            lost = f"{counted(ledger.ignored_lines, 'line')} of {self.state_dir}/ledger"
+            lost = f"{counted(ledger.ignored_lines, 'line')} of {printable(self.state_dir)}/ledger"
             complain(f"oomguard: {lost} cannot be read, so some values cannot be restored")
         daemon = self.find_daemon(procfs)
         used = policy_in_use(daemon)
@@ -137,7 +137,7 @@ class ThisHost(NamedTuple):
             raw = folder.read(STATUS_FILE, limit=SIZE_LIMIT)
         except PermissionError as error:
             raise StatusError(
-                f"{self.state_dir}/{STATUS_FILE}: this user cannot read it",
+                f"{printable(self.state_dir)}/{STATUS_FILE}: this user cannot read it",
                 hint="run as root: the file names processes that /proc hides from other users (hidepid=)",
             ) from error
         finally:
@@ -146,7 +146,7 @@ class ThisHost(NamedTuple):
 
     def find_daemon(self, procfs: Procfs) -> StatusFile | None:
         """Return the status of the daemon that runs with this state folder, None if this user sees none."""
-        with suppress(StatusError):
+        with suppress(OomguardError):
             status = self.read_status()
             if status is not None and procfs.is_alive(status.identity):
                 return status
@@ -172,13 +172,13 @@ class ThisHost(NamedTuple):
         except PermissionError as error:
             if is_needed:
                 raise OomguardError(
-                    f"{self.state_dir}/ledger: this user cannot read it",
+                    f"{printable(self.state_dir)}/ledger: this user cannot read it",
                     hint="run as root, or as the user who runs oomguard: the ledger has the original values",
                 ) from error
             if warns:
                 complain(
-                    f"oomguard: {self.state_dir}/ledger: this user cannot read it; original values, and what "
-                    "would be restored, are not shown"
+                    f"oomguard: {printable(self.state_dir)}/ledger: this user cannot read it; original "
+                    "values, and what would be restored, are not shown"
                 )
             return Ledger()
         finally:

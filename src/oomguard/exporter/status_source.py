@@ -40,7 +40,7 @@ class StatusSource:
         except StatusError as error:
             trouble = f"{error.message}; {error.hint}"
         except OSError as error:
-            trouble = f"{self.path} cannot be read: {error.strerror}"
+            trouble = f"{printable(self.path)} cannot be read: {error.strerror}"
         self._log(trouble)
         return (None, trouble) if trouble else (status, "")
 
@@ -53,17 +53,17 @@ class StatusSource:
         if self._procfs.is_alive(status.identity):
             self._seen = status.identity
         elif self._seen == status.identity:
-            return f"{self.path} is left over: pid {status.pid} is not running"
+            return f"{printable(self.path)} is left over: pid {status.pid} is not running"
         if now - status.written_at > 2 * status.policy.resync_interval_seconds + _PATIENCE_SECONDS:
             since = time.strftime("%F %T", time.localtime(max(status.written_at, 0)))
-            return f"{self.path} is stale: last written {since}; oomguard hangs or is not running"
+            return f"{printable(self.path)} is stale: last written {since}; oomguard hangs or is not running"
         return ""
 
     def _log(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:
             complain(f"oomguard: {trouble}{self._meanwhile}")
         elif self._trouble and not trouble:
-            complain(f"oomguard: {self.path} is up to date: oomguard is running")
+            complain(f"oomguard: {printable(self.path)} is up to date: oomguard is running")
         self._trouble = trouble
 
 

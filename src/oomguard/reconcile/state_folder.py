@@ -228,7 +228,8 @@ def open_state_folder(path: str) -> StateFolder:
         else:
             hint = "run as root"
         raise OomguardError(
-            f"{path}: the state folder belongs to uid {info.st_uid} and has mode {info.st_mode & 0o7777:o}",
+            f"{printable(path)}: the state folder belongs to uid {info.st_uid} "
+            f"and has mode {info.st_mode & 0o7777:o}",
             hint=f"{hint}, or use another --state-dir",
         )
     return StateFolder(path, fd)

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from oomguard.core.choices import SysctlKind
 from oomguard.core.errors import OomguardError
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.text import printable
 from oomguard.report.status_file import FORMAT, StatusFile, SysctlStatus
 
 _INT_LIMIT, _FLOAT_LIMIT = 1 << 64, 1e12
@@ -26,7 +27,7 @@ def decode_status(raw: bytes, path: str) -> StatusFile:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         found = f"{error}" if isinstance(error, _ShapeError) else "no valid JSON"
     raise StatusError(
-        f"{path}: not a status file of this version ({found})",
+        f"{printable(path)}: not a status file of this version ({found})",
         hint="restart the daemon: it rewrites the file",
     )
 

@@ -118,8 +118,10 @@ def state(row: SysctlStatus, actual: int | None, why: Mapping[str, str]) -> str:
 def promised(memory: Memory, mode: int | None) -> str:
     """Return how much memory is promised, of how much, and whether the limit is enforced."""
     percent = 100 * memory.committed_kib // memory.commit_limit_kib if memory.commit_limit_kib else 0
-    enforced = f", {'' if mode == STRICT else 'not '}enforced: overcommit_memory is {mode}"
-    return f"{kib(memory.committed_kib)} of {kib(memory.commit_limit_kib)} ({percent} %){enforced}"
+    said = f"{kib(memory.committed_kib)} of {kib(memory.commit_limit_kib)} ({percent} %)"
+    if mode is None:
+        return said
+    return f"{said}, {'' if mode == STRICT else 'not '}enforced: overcommit_memory is {mode}"
 
 
 def when(at: float) -> str:
