@@ -91,7 +91,7 @@ SHARED: dict[str, dict[str, Any]] = {
         "metavar": "FILE",
         "default": DEFAULT_PATH,
         "help": "policy file, - for standard input; *.yaml in the .d folder beside it override it "
-        "(default: %(default)s and its layers)",
+        f"(default: {DEFAULT_PATH} and its layers)",
     },
     "--state-dir": {
         "metavar": "DIR",
