@@ -1,5 +1,6 @@
 """Processes as /proc shows them: handles that outlive them."""
 
+import errno
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from fakeproc import HOSTILE_NAMES, FakeProc, stat_line
 from oomguard.core.process import Identity, Process, UnknownFactError
 from oomguard.kernel.cgroup_folders import CgroupFolders
-from oomguard.kernel.proc_files import PF_EXITING, parse_arguments
+from oomguard.kernel.proc_files import PF_EXITING, parse_arguments, read_whole
 from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.slow_reads import SlowReads, patient_reads
 
@@ -494,6 +495,29 @@ def test_root_of_a_container_pays_and_root_of_the_host_does_not(
                 assert handle.uid == 0
                 read += 1
     assert (read < 12) is pays
+
+
+def test_a_long_status_in_a_cgroup_too_deep_to_be_printed_is_read(
+    proc: FakeProc, procfs: Procfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux before 6.18 has an error for such a path; its user pays for the long file."""
+    procfs.slow_reads = SlowReads()
+    proc.process(Process(Identity(12, 1), b"x", uid=1000))
+    with (proc.root / "12/status").open("a") as status:
+        status.write("Groups:\t" + "100000 " * 65_536 + "\n")
+
+    def read(fd: int, path: str) -> bytes:
+        if path.endswith("cgroup"):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        return read_whole(fd, path)
+
+    monkeypatch.setattr("oomguard.kernel.procfs.read_whole", read)
+    handle = procfs.open(12)
+    assert handle is not None
+    with handle:
+        assert (handle.uid, handle.cgroup) == (1000, "/user.slice/unknown/too-deep")
+        assert handle.budget_key == "untrusted users"
+        assert not handle.in_container
 
 
 class Crowded(Procfs):

@@ -1,5 +1,6 @@
 """One pass: what it does when a write fails, when a value is contended, and when there is little to see."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from oomguard.core.name_regex import marked
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
-from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.reconcile.backoff import (
     FIRST_PAUSE_SECONDS,
     TOLERATED,
@@ -71,6 +72,23 @@ def test_a_failing_change_stops_no_other(proc: FakeProc, procfs: Procfs) -> None
     list(reconciler.everything("restore", 0.0))
     assert proc.sysctls() == {"vm.swappiness": 60, "vm.page-cluster": 3}
     assert set(proc.oom_score_adjs().values()) == {0}
+
+
+def test_an_error_about_one_process_keeps_no_other_waiting(
+    proc: FakeProc, procfs: Procfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it comes from, also where none is expected."""
+    for pid in (20, 21):
+        proc.process(Process(Identity(pid, 1), b"worker"))
+    reconciler = Reconciler(Policy(rules=(WORKER,)), Ledger(), procfs)
+
+    def fail(handle: ProcessHandle, *, in_pass: bool) -> bool:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+
+    monkeypatch.setattr(reconciler.inheritance, "may_have_floor", fail)
+    proc.process(Process(Identity(19, 1), b"other"))
+    assert results(reconciler.everything("start", 0.0)) == {20: "applied", 21: "applied"}
+    assert [*reconciler.managed.unreadable] == ["File name too long"]
 
 
 def test_a_process_that_ends_between_plan_and_write_has_vanished(proc: FakeProc, procfs: Procfs) -> None:

@@ -46,6 +46,9 @@ _ENDED = Spender("ended", is_root=False)
 _TOO_DEEP = "too-deep"
 """The component for the part of a user's cgroup path that is too long."""
 
+_UNKNOWN = f"/user.slice/unknown/{_TOO_DEEP}"
+"""A path that is too long, of a user without a service manager."""
+
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -299,7 +302,7 @@ class ProcessHandle:
 
         Only where no container lives: whether this is one's root would take `status`.
         """
-        cgroup = parse_cgroup(read_whole(self.fd, "cgroup"))
+        cgroup = self._read_cgroup() or _UNKNOWN
         owner = os.fstat(self.fd).st_uid
         if owner != 0 or self.in_user_namespace:  # in one, root owns what is not dumpable
             return budget_key(cgroup, owner or NOBODY)
@@ -387,15 +390,20 @@ class ProcessHandle:
             folder = self._living
         except UnknownFactError:
             is_shown = False  # an ended main thread keeps its cgroup on v2, and is in "/" on v1
+        path = self._read_cgroup(folder)
+        if path is not None and (is_shown or path != "/"):
+            return path
+        manager = self._procfs.cgroups.of_users_manager(self.uid)
+        return f"{manager}/{_TOO_DEEP}" if manager else _UNKNOWN
+
+    def _read_cgroup(self, folder: str = "") -> str | None:
+        """Return the path as the kernel prints it, None if that is too long (before Linux 6.18 or so)."""
         try:
-            path = parse_cgroup(read_whole(self.fd, f"{folder}cgroup"))
-            if is_shown or path != "/":
-                return path
+            return parse_cgroup(read_whole(self.fd, f"{folder}cgroup"))
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
-        manager = self._procfs.cgroups.of_users_manager(self.uid)
-        return f"{manager or '/user.slice/unknown'}/{_TOO_DEEP}"
+            return None
 
     @property
     def budget_key(self) -> str:

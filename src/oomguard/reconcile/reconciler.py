@@ -139,14 +139,18 @@ class Reconciler:
                 self.managed.on_exit(pid)
                 return outcome
             handle.is_to_write = True
-            with handle:
-                change = self.next_change(handle, cause, in_pass=in_pass)
-                made = None if change is None else self._apply(change, handle, now, in_pass=in_pass)
-                if is_watched and (made is None or made.result in ("denied", "refused")):
-                    with suppress(*GONE, HIDDEN):
-                        self.backoff.looked(handle.identity, now, handle.budget_key)
-                if change is None and self.inheritance.may_have_floor(handle, in_pass=in_pass):
-                    made = self._take_floor(handle)
+            made: Outcome | None = None
+            try:
+                with handle:
+                    change = self.next_change(handle, cause, in_pass=in_pass)
+                    made = None if change is None else self._apply(change, handle, now, in_pass=in_pass)
+                    if is_watched and (made is None or made.result in ("denied", "refused")):
+                        with suppress(*GONE, HIDDEN):
+                            self.backoff.looked(handle.identity, now, handle.budget_key)
+                    if change is None and self.inheritance.may_have_floor(handle, in_pass=in_pass):
+                        made = self._take_floor(handle)
+            except OSError as error:
+                self._not_read(error)
             outcome = made or outcome
             if outcome is None or outcome.result != "vanished":
                 break
@@ -192,15 +196,19 @@ class Reconciler:
             managed.on_unknown(handle, error)
             return None
         except OSError as error:
-            if error.errno in SHORTAGE:
-                raise
-            reason = os.strerror(error.errno or errno.EIO)
-            managed.unreadable[reason] = reason
+            self._not_read(error)
             return None
         finally:
             if handle.pid not in managed.postponed:
                 managed.executed.pop(handle.pid, None)
         return finding.decision
+
+    def _not_read(self, error: OSError) -> None:
+        """Record why a process cannot be read: it must not keep others waiting. OSError: in a shortage."""
+        if error.errno in SHORTAGE:
+            raise error
+        reason = os.strerror(error.errno or errno.EIO)
+        self.managed.unreadable[reason] = reason
 
     def _take_floor(self, handle: ProcessHandle) -> Outcome | None:
         outcome = take_floor(handle, self.ledger, self.privilege)
