@@ -7,6 +7,7 @@ from oomguard.core.cgroup import (
     folders_above,
     in_system_service,
     is_container,
+    is_system_service,
     parse_cgroup,
     system_unit,
     user_unit,
@@ -76,6 +77,21 @@ def test_units_are_found_as_systemd_does(path: str, system: str, user: str) -> N
 def test_only_services_below_system_slice_are_roots(path: str, *, vouched: bool) -> None:
     """A scope may be a container, and users have services of their own."""
     assert in_system_service(path) is vouched
+
+
+@pytest.mark.parametrize(
+    ("path", "is_itself"),
+    [
+        ("/system.slice/web.service", True),
+        ("/system.slice/system-getty.slice/getty@tty1.service", True),
+        ("/system.slice/web.service/libpod-payload-1/system.slice/web.service", False),
+        ("/system.slice/web.service/web.service", False),
+        ("/user.slice/web.service", False),
+    ],
+)
+def test_a_cgroup_that_a_service_created_is_not_the_service(path: str, *, is_itself: bool) -> None:
+    """Whatever it is called: a container may have a service of the same name."""
+    assert is_system_service(path) is is_itself
 
 
 @pytest.mark.parametrize(

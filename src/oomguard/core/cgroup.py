@@ -49,7 +49,8 @@ def in_system_service(path: str) -> bool:
 
 def is_system_service(path: str) -> bool:
     """Return whether the path is such a service itself, not a cgroup that it created."""
-    return in_system_service(path) and path.endswith(f"/{system_unit(path)}")
+    unit, below = _first_unit(path.split("/"))
+    return path.startswith("/system.slice/") and unit.endswith(".service") and not below
 
 
 def in_user_slice(path: str) -> bool:
