@@ -13,6 +13,7 @@ from oomguard.policy.load import parse
 from oomguard.policy.source import Source
 
 HOST = "\n".join(formats.host_report(formats.KERNELS[-1]))
+HOST_OF_2_6_39 = "\n".join(formats.host_report(formats.KERNELS[0]))
 EXACT = "  - {name: postgres, oom_score_adj: 800}\n"
 
 
@@ -137,3 +138,11 @@ def test_reports_without_a_table_are_not_replayed() -> None:
     """Without figures there is nothing to decide."""
     (report,) = OomLog().read([formats.ALLOCATING_6_1])
     assert Backtester(load_text("rules: []\n")).replay(examine(report)) is None
+
+
+def test_a_kernel_whose_least_badness_is_0_may_choose_nobody() -> None:
+    """From 2.6.36 to 2.6.38: with 0, a process is not chosen."""
+    text = HOST_OF_2_6_39.replace("2.6.39", "2.6.37")
+    for pages in ("90000", "40000"):
+        text = text.replace(f"    {pages}        0", "        1        0")
+    replay("  - {name: postgres, cmdline: x, oom_score_adj: 0}\n  - {name: 'r*', oom_score_adj: 0}\n", text)

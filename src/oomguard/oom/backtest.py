@@ -171,7 +171,7 @@ def _bounds(one: Replayed, finding: Finding) -> tuple[int | None, int | None]:
     if one.place.task.pid == INIT:
         return None, None
     points = [task_badness(one.place.task, verdict.value, total, era) for verdict in one.verdicts]
-    known = [number for number in points if number is not None]
+    known = [number for number in points if number is not None and (number or era.least is None)]
     if not known:
         return None, None
     return (None if len(known) < len(points) else min(known)), max(known)
