@@ -248,6 +248,9 @@ class Ledger:
         seed = self._seed
         if version is None and raw:
             self.ignored_lines += 1  # the checksum of each line still shows whether it is from this boot
+        elif boot is None and raw:  # another version's: the file is kept, for that version
+            self.ignored_lines += len(lines)
+            return
         elif boot is None or (boot != self._boot_id and boot and self._boot_id):
             return
         else:
