@@ -66,6 +66,17 @@ def test_a_cgroup_is_named_by_its_path_or_by_its_folder(procfs: Procfs, mount: P
     assert [one.path for one in ancestors(expected)] == ["/a.slice", "/"]
 
 
+def test_a_path_below_the_mounted_root_is_not_one_that_begins_like_it(
+    procfs: Procfs, proc: FakeProc, mount: Path
+) -> None:
+    """As where a container sees its own part of the tree."""
+    (proc.root / "self/mountinfo").write_text(f"31 20 0:27 /docker/abc {mount} rw - cgroup2 none rw\n")
+    make(mount, "/a.slice")
+    assert open_memcg(procfs, "/docker/abc/a.slice").path == "/a.slice"
+    with pytest.raises(OomguardError, match=r"/docker/abcd: no such memory cgroup \(.*/docker/abcd\)"):
+        open_memcg(procfs, "/docker/abcd")
+
+
 @pytest.mark.parametrize("path", ["/none", "/../../etc/none"])
 def test_a_cgroup_that_is_not_there_is_an_error(procfs: Procfs, mount: Path, path: str) -> None:
     """It names where it looked, which never is outside of the tree."""

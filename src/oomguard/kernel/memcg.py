@@ -59,10 +59,10 @@ def open_memcg(procfs: Procfs, path: str) -> Memcg:
             hint="omit --cgroup for the whole host",
         )
     wanted = os.path.normpath("/" + path).replace("//", "/")
-    if wanted == hierarchy.mount or wanted.startswith(hierarchy.mount + "/"):
-        wanted = wanted.removeprefix(hierarchy.mount) or "/"
-    elif hierarchy.root != "/":
-        wanted = wanted.removeprefix(hierarchy.root) or "/"
+    for above in (hierarchy.mount, hierarchy.root.rstrip("/")):
+        if above and f"{wanted}/".startswith(f"{above}/"):
+            wanted = wanted.removeprefix(above) or "/"
+            break
     memcg = Memcg(wanted, hierarchy.mount + wanted.rstrip("/"), hierarchy.is_v2)
     if not os.path.isdir(memcg.folder):
         raise OomguardError(
