@@ -36,8 +36,10 @@ def take_rights(procfs: Procfs) -> Iterator[str]:
     effective = parse_effective(procfs.read("self/status"))
     try:
         procfs.write("self/oom_score_adj", b"-1000\n")
-    except PermissionError:
-        yield "oomguard itself can be killed when memory runs out: CAP_SYS_RESOURCE is missing"
+    except OSError as error:
+        is_right = isinstance(error, PermissionError)
+        why = "CAP_SYS_RESOURCE is missing" if is_right else f"its value cannot be set: {error.strerror}"
+        yield f"oomguard itself can be killed when memory runs out: {why}"
     if not has(effective, CAP_SYS_RESOURCE):
         yield (
             "no value can be lowered below a process's floor (oom_score_adj_min, mostly 0):"

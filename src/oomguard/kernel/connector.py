@@ -86,7 +86,11 @@ class Connector:
             opened.callback(self._socket.close)
             self._forks = _open(fork_filter())
             opened.callback(self._forks.close)
-            self._comm = os.open("/proc/self/comm", os.O_RDWR | os.O_CLOEXEC)
+            try:
+                self._comm = os.open("/proc/self/comm", os.O_RDWR | os.O_CLOEXEC)
+            except OSError as error:
+                reason = f"/proc/self/comm cannot be written: {error.strerror}"
+                raise ConnectorUnavailableError(reason) from error
             opened.callback(os.close, self._comm)
             # Subscribe to everything: with a mask (6.6 and later), the kernel sends no acknowledgements.
             self._send(self._socket, PROC_CN_MCAST_LISTEN)

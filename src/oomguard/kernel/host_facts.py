@@ -26,7 +26,4 @@ def observe_host(procfs: Procfs) -> Host:
 
 def is_in_container() -> bool:
     """Return whether this process sees only the processes of a container."""
-    try:
-        return not is_in_initial_namespace("pid")
-    except OSError:
-        return False
+    return not is_in_initial_namespace("pid")

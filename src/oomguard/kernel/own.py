@@ -30,9 +30,12 @@ def python_command(module: str, *arguments: str) -> list[str]:
 def is_in_initial_namespace(kind: str) -> bool:
     """Return whether this process is in the `pid` or `user` namespace that the kernel boots with.
 
-    OSError: that cannot be seen.
+    It is, too, if the kernel has no others, and no file for this one.
     """
-    return os.stat(f"/proc/self/ns/{kind}").st_ino == _INITIAL_NAMESPACES[kind]
+    try:
+        return os.stat(f"/proc/self/ns/{kind}").st_ino == _INITIAL_NAMESPACES[kind]
+    except OSError:
+        return True
 
 
 def lock_pages(*, privileged: bool) -> str:
