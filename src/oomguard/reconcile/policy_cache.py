@@ -200,10 +200,10 @@ def _owners(paths: list[str]) -> list[tuple[str, int, int]]:
 
 def _modules() -> list[str]:
     """Return the modules that read a policy: an upgrade may keep the version, as in a checkout."""
-    folders = (f"{_PACKAGE}/policy", f"{_PACKAGE}/core")
-    return [
+    return sorted(
         f"{folder}/{name}"
-        for folder in folders
-        for name in sorted(os.listdir(folder))
+        for package in ("policy", "core")
+        for folder, _, names in os.walk(f"{_PACKAGE}/{package}")
+        for name in names
         if name.endswith(".py")
-    ]
+    )
