@@ -203,12 +203,13 @@ class ProcessEvents:
     def _check_muted(self, now: float) -> None:
         """Check the processes whose events are dropped: all of them, if all renames were."""
         noise = self._noise
+        self._loop.set("noise", now + LOOK_SECONDS)  # first: the rest may fail for lack of memory
         self._queue.urgent |= noise.muted
         was_all = noise.all_renames
         if noise.expire(now) and self._proof is not None:
             self._mute(self._proof.connector, now)
-        elif noise.is_any:
-            self._loop.set("noise", now + LOOK_SECONDS)
+        if not noise.is_any:
+            self._loop.set("noise", None)
         if was_all and not noise.all_renames:
             self._resync()
 

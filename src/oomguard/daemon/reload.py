@@ -157,7 +157,7 @@ class Reloader:
 
     def _follow_users(self, policy: Policy) -> None:
         """Read a policy that names users again when those of this host change: uids are in it."""
-        self._watch.follows_users = any(rule.terms.users for rule in policy.rules)
+        self._watch.follows_users = any(terms.users for terms in policy.terms)
 
     def _listen(self) -> None:
         listening = self._watch.fileno()

@@ -319,8 +319,8 @@ class Service:
     def _beat(self, now: float) -> None:
         interval = int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000
         if interval:
+            self.loop.set("watchdog", now + interval / 2)  # first: the other may fail for lack of memory
             self.notifier.notify(WATCHDOG="1")
-            self.loop.set("watchdog", now + interval / 2)
 
     def _flush(self, now: float) -> None:
         self.reporter.flush(now)

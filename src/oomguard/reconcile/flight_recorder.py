@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from oomguard.core.sample import Holder, Left, Sample
 from oomguard.core.typed import TYPE_CHECKING
@@ -59,7 +60,8 @@ class Recorder:
             found = [(number, slot) for number, slot, _ in _slots(self._chunks())]
         except OSError as error:
             self.close()
-            self._folder.remove(FILE)
+            with suppress(OSError):
+                self._folder.remove(FILE)
             return os.strerror(error.errno or 0)
         self._number = max((number for number, _ in found), default=0)
         for ring in (0, 1):
