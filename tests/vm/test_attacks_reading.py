@@ -12,6 +12,20 @@ rules:
 - {name: vm-prompt, oom_score_adj: 300}
 """
 
+DEEP = """\
+#!/usr/bin/python3
+import os, signal
+at = os.open("/sys/fs/cgroup", os.O_RDONLY)
+for name in ["vm-deep"] + 17 * ["x" * 250]:
+    os.mkdir(name, dir_fd=at)
+    at = os.open(name, os.O_RDONLY, dir_fd=at)
+os.write(os.open("cgroup.procs", os.O_WRONLY, dir_fd=at), b"0")
+os.setgroups(range(100_000, 165_536))
+os.setuid(1000)
+signal.pause()
+"""
+"""A process of a user with a `status` of 400 KiB, in a cgroup whose path the kernel does not print."""
+
 
 def test_a_command_line_that_never_comes_holds_up_nobody(installed: Service) -> None:
     """Under a name that fills its 15 bytes, so that only the command line tells which rule is meant."""
@@ -38,3 +52,19 @@ def test_a_command_line_that_never_comes_holds_up_nobody(installed: Service) -> 
     said = [entry["MESSAGE"] for entry in installed.events("limited", since=since)]
     assert 1 <= len([message for message in said if "cannot be read" in message]) <= 3, said
     assert installed.main_pid == pid, "the watchdog had no reason to end it"
+
+
+def test_a_long_status_in_a_cgroup_too_deep_to_be_printed_ends_no_pass(installed: Service) -> None:
+    """Linux before 6.18 has an error for its path; every pass asks for both if a rule protects something."""
+    vm, pid = installed.vm, installed.main_pid
+    vm.put("/usr/local/bin/vm-deep", DEEP, mode=0o755)
+    try:
+        with unit(vm, "vm-deep", "vm-deep"):
+            vm.wait_until("test $(wc -c </proc/$(pgrep -f vm-deep)/status) -gt 400000")
+            installed.wait_for_passes(2)
+            assert installed.main_pid == pid, "it went on"
+            for verb in ("plan", "rank", "check --host", "status"):
+                done = vm.run(f"oomguard {verb}", check=False)
+                assert done.code in (0, 3), f"{verb}: {done}"
+    finally:
+        vm.run("find /sys/fs/cgroup/vm-deep -depth -type d -delete", check=False)
