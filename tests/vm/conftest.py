@@ -24,15 +24,16 @@ SUITES_VARIABLE = "OOMGUARD_VM_SUITES"
 ARTEFACTS_VARIABLE = "OOMGUARD_VM_ARTEFACTS"
 
 SECONDS = {
-    "test_foresight": 1150, "test_attacks_inheritance": 1100, "test_containers": 900,
-    "test_faults_load": 900, "test_fleet": 700, "test_sysctls": 700, "test_trust": 600, "test_debian": 500,
-    "test_attacks_cpu": 430, "test_hosts": 420, "test_walk": 420, "test_rank": 410,
-    "test_faults_kernel": 300, "test_faults_state": 250, "test_install": 230, "test_faults": 210,
-    "test_docs": 200, "test_attacks_events": 170, "test_children": 170, "test_attacks": 160,
+    "test_foresight": 1150, "test_sysctls": 520, "test_rank": 480, "test_walk": 450, "test_faults_state": 420,
+    "test_faults_load": 390, "test_trust": 370, "test_attacks_inheritance": 350, "test_containers": 350,
+    "test_hosts": 250, "test_debian": 230, "test_release": 230, "test_attacks_cpu": 220, "test_policy": 210,
+    "test_uninstall": 210, "test_fleet": 210, "test_docs": 200, "test_attacks_events": 180,
+    "test_faults_kernel": 180, "test_install": 160, "test_attacks": 130, "test_oom": 120, "test_kills": 110,
+    "test_children": 110, "test_unit": 110, "test_attacks_reading": 100,
 }  # fmt: skip
 """How long the slowest files take in an emulated guest, beside another one, for `--vm-shard`."""
 
-OTHER_SECONDS = 80
+OTHER_SECONDS = 50
 
 GUESTS_OF_TEST = pytest.StashKey[list[tuple[Guest, int]]]()
 """The guests a test works in, each with the size of its journal when the test began."""
