@@ -10,7 +10,6 @@ import pytest
 
 from oomguard.core.host import Host
 from oomguard.core.serialize import decode
-from oomguard.policy.fault import Fault
 from oomguard.policy.load import load
 
 from .conftest import Install, needs_root
@@ -40,28 +39,25 @@ def _python(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_good_policy_is_handed_over_in_lines(install: Install) -> None:
-    """The warnings first, then what the daemon decodes to the very policy that was loaded."""
+    """What the daemon decodes is the very policy that was loaded, with the number of its warnings."""
     path = install(_POLICY)
     child = _child(path)
     assert (child.returncode, child.stderr) == (0, "")
     header, *lines = child.stdout.splitlines()
     loaded = load(path, host=Host(16 << 20))
-    said = json.loads(header)
-    assert said["ok"] is True
-    assert tuple(Fault(**row) for row in said["warnings"]) == loaded.warnings
-    assert [row["code"] for row in said["warnings"]] == ["immune"]
-    assert decode(lines) == loaded.policy
+    assert json.loads(header)["ok"] is True
+    assert [warning.code for warning in loaded.warnings] == ["immune"]
+    assert decode(lines) == loaded.policy._replace(warnings=1)
 
 
 def test_faults_are_handed_over_in_one_line(install: Install) -> None:
-    """With everything that a Fault holds; the exit code tells systemd not to try again."""
+    """The exit code tells systemd not to try again."""
     child = _child(install("force: maybe\nvm: 3\n", a="nmae: x"))
     assert (child.returncode, child.stderr) == (78, "")
     (line,) = child.stdout.splitlines()
     said = json.loads(line)
     assert said["ok"] is False
-    faults = [Fault(**row) for row in said["faults"]]
-    assert [str(fault._replace(file=os.path.basename(fault.file))) for fault in faults] == [
+    assert [os.path.basename(fault.partition(" (")[0]) for fault in said["lines"]] == [
         "a.yaml:1:1: unknown key nmae",
         "policy.yaml:1:8: force: must be true or false, got 'maybe'",
         "policy.yaml:2:5: vm: must be a mapping of sysctls and their values, got 3",
@@ -69,10 +65,11 @@ def test_faults_are_handed_over_in_one_line(install: Install) -> None:
 
 
 def test_a_missing_policy_is_a_fault_like_others() -> None:
-    """Not a traceback."""
+    """With its hint, and not a traceback."""
     child = _child("/nonexistent/policy.yaml")
     assert child.returncode == 78
-    assert json.loads(child.stdout)["faults"][0]["code"] == "missing-file"
+    (line,) = json.loads(child.stdout)["lines"]
+    assert line.startswith("/nonexistent/policy.yaml: no such file (create it: ")
 
 
 def test_bad_usage_is_said_on_standard_error() -> None:

@@ -5,9 +5,8 @@ HOST are the facts of the host (`core.host.Host`) as a JSON object, which its ca
 The daemon stays small because only this process imports pydantic and PyYAML. It stays safe because this
 process has resource limits and drops its privileges before it parses. On standard output:
 
-- `{"ok": true, "warnings": [...], "users_are_local": ...}` and the lines of `core.serialize.encode`,
-  exit 0; or
-- `{"ok": false, "faults": [...], "lines": [...]}`, the same for programs and for a log, exit 78.
+- `{"ok": true, "users_are_local": ...}` and the lines of `core.serialize.encode`, exit 0; or
+- `{"ok": false, "lines": [...]}`, each fault in one line for a log, exit 78.
 
 Any other failure is exit 1 and one line on standard error.
 """
@@ -55,14 +54,10 @@ def main(arguments: list[str]) -> int:
         try:
             loaded = parse(sources, host=host, users=users)
         except PolicyError as error:
-            rows = [fault._asdict() for fault in error.faults]
-            lines = [fault.one_line for fault in error.faults]
-            _write([json.dumps({"ok": False, "faults": rows, "lines": lines})])
+            _write([json.dumps({"ok": False, "lines": [fault.one_line for fault in error.faults]})])
             return error.exit_code
-        warnings = [fault._asdict() for fault in loaded.warnings]
-        header = {"ok": True, "warnings": warnings, "users_are_local": users.are_local}
-        _write([json.dumps(header)])
-        _write(encode(loaded.policy))
+        _write([json.dumps({"ok": True, "users_are_local": users.are_local})])
+        _write(encode(loaded.policy._replace(warnings=len(loaded.warnings))))
     except Exception as error:  # noqa: BLE001  # the daemon can use one line, not a traceback
         print(f"reading the policy failed: {type(error).__name__}: {error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the rest of the output fails again at exit

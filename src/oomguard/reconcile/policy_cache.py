@@ -82,7 +82,7 @@ class PolicyCache:
             for chunk in _unpacked(packed, key.encode() + b"\n"):
                 answer.feed(chunk)
             policy = answer.policy() if answer.size else None
-        except (KeyError, TypeError, RecursionError) as error:
+        except (TypeError, RecursionError) as error:
             raise ValueError(str(error)) from error
         return policy if policy is not None and fits(policy, host) else None
 
@@ -133,8 +133,8 @@ class Answer:
                 self._decoder.feed(line)
 
     def policy(self) -> Policy:
-        """Return the policy after the last part. ValueError, KeyError, TypeError: it is incomplete."""
-        return self._decoder.policy()._replace(warnings=len(self.header["warnings"]))
+        """Return the policy after the last part. ValueError: it is incomplete."""
+        return self._decoder.policy()
 
 
 def fits(policy: Policy, host: Host | None) -> bool:
