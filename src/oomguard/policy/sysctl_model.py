@@ -12,7 +12,7 @@ from oomguard.core.sysctl import SYSCTLS, ULONG_MAX, Sysctl
 from oomguard.core.text import any_of
 from oomguard.policy import values
 from oomguard.policy.fault import Problem
-from oomguard.policy.language import Language, Takes, key
+from oomguard.policy.language import Language, Takes, key, pattern
 from oomguard.policy.patterns import refusal
 from oomguard.policy.values import Amount
 
@@ -38,8 +38,7 @@ def exclusives(name: str) -> tuple[str, ...]:
 
 
 def _word(form: str, parse: Callable[[str], Amount]) -> Any:
-    about: JsonDict = {"pattern": f"^({form})$"}
-    return Annotated[str, Field(max_length=30, json_schema_extra=about), AfterValidator(parse)]
+    return Annotated[str, pattern(form), AfterValidator(parse)]
 
 
 _SIZE = _word(values.SIZE, values.size)

@@ -13,7 +13,7 @@ from oomguard.core.host import AskedHost
 from oomguard.core.text import any_of, kib, legible
 from oomguard.policy import patterns, values
 from oomguard.policy.fault import excerpt
-from oomguard.policy.language import Flag, Language, Some, Takes, key, many
+from oomguard.policy.language import Flag, Language, Some, Takes, key, many, pattern
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _SPLIT = re.compile("([<>]=?) ?(.*)")
@@ -93,10 +93,6 @@ def _near(text: str) -> Iterator[Any]:
             yield from (".".join(map(str, (*rest, max(0, last + one)))) for one in (-1, 0, 1))
 
 
-def _editors(form: str) -> Any:
-    return Field(max_length=100, json_schema_extra={"pattern": f"^(?:{form})$"})
-
-
 _SIZES, _VERSIONS = _form(values.SIZE), _form(_VERSION)
 _SWAP = f"none|some|{_SIZES}"
 _MEMORY_WORDS = "a comparison such as '>= 64GiB'"
@@ -104,17 +100,20 @@ _SWAP_TAKES = "none, some or a comparison such as '< 8GiB'"
 _KERNEL_WORDS = "a comparison such as '>= 6.6'"
 
 _Memory = Annotated[
-    str, _editors(_SIZES), _comparison(_SIZES, _MEMORY_WORDS, _size_fits, values.size), Takes(_MEMORY_WORDS)
+    str,
+    pattern(_SIZES, limit=100),
+    _comparison(_SIZES, _MEMORY_WORDS, _size_fits, values.size),
+    Takes(_MEMORY_WORDS),
 ]
 _Swap = Annotated[
     str,
-    _editors(_SWAP),
+    pattern(_SWAP, limit=100),
     _comparison(_SWAP, _SWAP_TAKES, _size_fits, values.size),
     Takes(_SWAP_TAKES, hint="write none if there must be no swap"),
 ]
 _Kernel = Annotated[
     str,
-    _editors(_VERSIONS),
+    pattern(_VERSIONS, limit=100),
     _comparison(_VERSIONS, _KERNEL_WORDS, _version_fits, _version),
     Takes(_KERNEL_WORDS, hint="write it in quotes, as in '>= 6.6'"),
 ]
@@ -163,13 +162,11 @@ def unmet(when: When, host: AskedHost) -> Iterator[str]:
         yield f"memory is {kib(host.memory_kib)}, not {when.memory}"
     if when.swap is not None and not _size_fits(_SWAP_WORDS.get(when.swap, when.swap), host.swap_kib):
         yield f"swap is {kib(host.swap_kib)}, not {when.swap}"
-    if when.hostname is not None and not _is_named(when.hostname, host.hostname):
+    if when.hostname is not None and not any(
+        fnmatchcase(host.hostname.lower(), glob.lower()) for glob in many(when.hostname)
+    ):
         yield f"hostname is {legible(host.hostname)}, not {any_of(map(excerpt, many(when.hostname)))}"
     if when.kernel is not None and not _version_fits(when.kernel, host.kernel):
         yield f"kernel is {legible(host.kernel)}, not {when.kernel}"
     if when.container is not None and when.container != host.is_container:
         yield f"this is {'' if host.is_container else 'not '}a container"
-
-
-def _is_named(said: str | list[str], hostname: str) -> bool:
-    return any(fnmatchcase(hostname.lower(), glob.lower()) for glob in many(said))

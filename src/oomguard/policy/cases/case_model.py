@@ -10,16 +10,11 @@ from pydantic.functional_validators import AfterValidator
 
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import patterns, values
-from oomguard.policy.language import BY_KIND, Flag, Language, Listed, Map, Number, Takes, Word, key
+from oomguard.policy.language import BY_KIND, Flag, Language, Listed, Map, Number, Takes, Word, key, pattern
 from oomguard.policy.model import SCORE, UID_MAX, Document, Score, Uid, sysctls
 
 PID_MAX = 2**22
 """Where pids end (include/linux/threads.h:PID_MAX_LIMIT)."""
-
-
-def _size(pattern: str) -> Any:
-    return Field(max_length=30, json_schema_extra={"pattern": f"^({pattern})$"})
-
 
 _SIZE = Takes("a size such as 16GiB", (str,))
 _REASON = Takes("a part of the reason", (str,))
@@ -44,10 +39,10 @@ _Release = Annotated[
     Field(max_length=64, pattern=r"^[0-9]+\.[0-9]+([.+-].*)?$"),
     Takes("a kernel release", (str,), hint="quote it: '6.12'"),
 ]
-_Size = Annotated[str, _size(values.SIZE), AfterValidator(values.size), _SIZE]
+_Size = Annotated[str, pattern(values.SIZE), AfterValidator(values.size), _SIZE]
 _Swap = Annotated[
     str,
-    _size(f"{values.SIZE}|none"),
+    pattern(f"{values.SIZE}|none"),
     AfterValidator(lambda text: values.size("0KiB" if text == "none" else text)),
     _SIZE,
 ]
