@@ -80,7 +80,7 @@ def policy(data: bytes) -> None:
         assert faults
     else:
         assert decode(encode(loaded)) == loaded
-        printed = "\n".join(render(effective(sources, loaded)))
+        printed = "\n".join(render(effective(sources, loaded, None)))
         assert all(line.isprintable() for line in printed.split("\n"))
         again = parse((Source("a.yaml", printed.encode()),), users=Users()).policy
         assert [(rule.names, rule.terms) for rule in again.rules] == [

@@ -25,14 +25,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from oomguard.diagnose.this_host import ThisHost
-    from oomguard.policy.effective import document, load_effective, render
+    from oomguard.policy.effective import document, effective, render
     from oomguard.policy.fault import PolicyError
+    from oomguard.policy.load import parse, read
     from oomguard.reconcile.state_folder import RUN_FOLDER
     from oomguard.report.change_document import print_json
 
     host = ThisHost(RUN_FOLDER, options.proc)
+    facts, sources = host.facts(), read(options.policy)
     try:
-        found = load_effective(options.policy, host.facts())
+        found = effective(sources, parse(sources, host=facts).policy, facts)
     except PolicyError as error:
         raise host.with_policy_in_use(error, options.policy) from error
     if options.json:

@@ -8,7 +8,7 @@ from oomguard.core.overcommit import KBYTES
 from oomguard.core.policy import Policy
 from oomguard.core.text import printable
 from oomguard.policy.lint.shadow import shadows
-from oomguard.policy.load import parse, read, used
+from oomguard.policy.load import used
 from oomguard.policy.nodes import Mapping, items
 from oomguard.policy.relations import Root, Setting, single_values
 from oomguard.policy.scalars import Surprise, data, text_of
@@ -40,14 +40,8 @@ class Effective(NamedTuple):
     rules: list[EffectiveRule]
 
 
-def load_effective(path: str, host: Host | None) -> Effective:
-    """Return the effective policy, on a host if its facts are given. PolicyError: it is not valid."""
-    sources = read(path)
-    return effective(sources, parse(sources, host=host).policy, host)
-
-
-def effective(sources: Sources, policy: Policy, host: Host | None = None) -> Effective:
-    """Return the effective policy of files, given the policy compiled from them for a host."""
+def effective(sources: Sources, policy: Policy, host: Host | None) -> Effective:
+    """Return the effective policy of files, given the policy compiled from them for a host, or for any."""
     files = [*used(sources, AskedHost(host))]
     roots = [
         Root(one.source.file, one.root, one.source.layer) for one in files if one.root and not one.why_not

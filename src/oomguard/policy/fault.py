@@ -15,7 +15,6 @@ Severity = Literal["error", "warning"]
 _SHOWN_CHARACTERS = 60
 _ITEM = re.compile(r"^.*\b(?:rules|cases|processes)\[\d+\](?:\.|$)")
 
-
 FAULTS_LIMIT = 1000
 """Faults to report for a policy: a file that is not a policy can have half a million."""
 

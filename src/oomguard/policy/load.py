@@ -116,7 +116,7 @@ def parse(
     for source, root, found, why_not in used(sources, asked):
         faults += found
         if not source.content.strip() and not why_not:
-            faults.append(_EMPTY_FILE.at(source.file, 0, 0, "", "warning"))
+            faults.append(_EMPTY_FILE.at(source.file, severity="warning"))
         if root is None:
             continue
         only = root.entries.get("when") if host is None else None
@@ -171,13 +171,11 @@ def used(sources: Sources, host: AskedHost) -> Iterator[Used]:
             why_not = f"{'masked' if first.is_mask else 'replaced'} by {printable(first.file)}"
             yield Used(source, None, [], why_not)
             continue
-        root, found, why_not = None, list[Fault](), ""
-        if source.fault is not None:
-            found, why_not = [source.fault], source.fault.message
-        elif source.is_mask:
-            why_not = "masks files of this name in lower layers"
+        if source.is_mask:
+            root, found, why_not = None, list[Fault](), "masks files of this name in lower layers"
         else:
             root, found = read_root(source)
+            why_not = "" if source.fault is None else source.fault.message
         when = root.entries.get("when") if root is not None else None
         if when is not None and not host.is_any:
             why_not = _unmet(when.value, host)

@@ -79,8 +79,9 @@ def scalar(node: Scalar) -> Data:
     if not node.plain:
         return text
     if text and _WORD.match(text):  # begins with a letter: by far the most
-        if text in _WORDS:
-            return _word(text)
+        if (meaning := _WORDS.get(text)) is not None:
+            instead = "" if meaning == "nothing" else meaning
+            return Surprise(text, f"which YAML 1.1 reads as {meaning}", instead)
         return text == "true" if text in {"true", "false"} else text
     if _DECIMAL.match(text):
         return int(text)
@@ -90,11 +91,6 @@ def scalar(node: Scalar) -> Data:
 def is_nothing(node: Scalar) -> bool:
     """Return whether a scalar is an empty value."""
     return node.plain and node.text in _NOTHING
-
-
-def _word(text: str) -> Surprise:
-    meaning = _WORDS[text]
-    return Surprise(text, f"which YAML 1.1 reads as {meaning}", "" if meaning == "nothing" else meaning)
 
 
 def _surprise(text: str) -> Surprise | None:

@@ -43,9 +43,7 @@ Sources = tuple[Source, ...]
 
 
 class _RefusedError(Exception):
-    def __init__(self, code: str, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.words = Problem(code, message, hint)
+    """A file that must not be used. Its arguments are those of a Problem."""
 
 
 def read_sources(path: str) -> Sources:
@@ -119,7 +117,7 @@ def _looks_like_a_policy(name: str) -> bool:
     )
 
 
-def _read_source(file: str, name: str, *, folder: int | None, anybodys: bool = False) -> Source:
+def _read_source(file: str, name: str, *, folder: int | None, anybodys: bool) -> Source:
     try:
         descriptor = os.open(name, _FLAGS, dir_fd=folder)
     except OSError as error:
@@ -232,7 +230,7 @@ def ignored(file: str) -> Fault:
 
 def _fault(file: str, error: _RefusedError | OSError) -> Fault:
     if isinstance(error, _RefusedError):
-        return error.words.at(file)
+        return Problem(*error.args).at(file)
     if error.errno == errno.ENOENT and os.path.islink(file):
         message = f"is a link to {printable(os.readlink(file))}, which does not exist"
         return Problem("missing-file", message, "remove the link, or create that file").at(file)

@@ -1,6 +1,7 @@
 """Sizes and percentages as a policy writes them: `64MiB` and `3%`. `resolve` makes numbers of them."""
 
 import re
+from functools import partial
 from typing import NamedTuple
 
 from oomguard.core.text import any_of
@@ -50,21 +51,6 @@ def with_digits(text: str) -> str:
     return number if is_meant else ""
 
 
-def size(text: str) -> Amount:
-    """Parse a size."""
-    return _parsed(text, SIZE, "a size such as 512MiB")
-
-
-def percent(text: str) -> Amount:
-    """Parse a percentage of RAM."""
-    return _parsed(text, PERCENT, "a percentage from 0% to 100%, such as 0.5%")
-
-
-def size_or_percent(text: str) -> Amount:
-    """Parse a size, or a percentage of RAM."""
-    return _parsed(text, f"{SIZE}|{PERCENT}", "a size such as 512MiB, or a percentage from 0% to 100%")
-
-
 def _parsed(text: str, form: str, words: str) -> Amount:
     if re.fullmatch(form, text) is None:
         raise refusal("size", f"must be {words}, got {excerpt(text)}", _instead(text, form))
@@ -73,6 +59,13 @@ def _parsed(text: str, form: str, words: str) -> Amount:
     whole, fraction, unit = found.groups()
     thousandths = int(whole + fraction.ljust(3, "0")) * UNITS.get(unit, 1)
     return Amount(thousandths, unit == "%", text.replace(unit, "").strip() + f" {unit}")
+
+
+size = partial(_parsed, form=SIZE, words="a size such as 512MiB")
+percent = partial(_parsed, form=PERCENT, words="a percentage from 0% to 100%, such as 0.5%")
+size_or_percent = partial(
+    _parsed, form=f"{SIZE}|{PERCENT}", words="a size such as 512MiB, or a percentage from 0% to 100%"
+)
 
 
 def _instead(text: str, form: str) -> str:

@@ -29,22 +29,15 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000
 _NO_KEY = Scalar("", plain=True, line=0, column=0)  # in place of a key that was refused
 
 
-class Tree(NamedTuple):
-    """The root of a file, None if it is empty or cannot be parsed, and the faults."""
-
-    root: Node | None
-    faults: list[Fault]
-
-
 class _StopError(Exception):
     """Stop parsing: the rest of the file does not matter."""
 
 
-def parse(file: str, content: bytes) -> Tree:
-    """Return the tree of one policy file."""
+def parse(file: str, content: bytes) -> tuple[Node | None, list[Fault]]:
+    """Return the root of one policy file, None if it is empty or cannot be parsed, and the faults."""
     text = _decode(file, content)
     if isinstance(text, Fault):
-        return Tree(None, [text])
+        return None, [text]
     builder = _Builder(file)
     try:
         for event in yaml.parse(text, Loader=_LOADER):
@@ -52,11 +45,11 @@ def parse(file: str, content: bytes) -> Tree:
     except yaml.MarkedYAMLError as error:
         if error.problem == _LIBYAML_TOO_DEEP and error.problem_mark is not None:
             mark = error.problem_mark
-            return Tree(None, [*builder.faults, _TOO_DEEP.at(file, mark.line + 1, mark.column + 1, "")])
-        return Tree(None, [*builder.faults, syntax_fault(file, text, error)])
+            return None, [*builder.faults, _TOO_DEEP.at(file, mark.line + 1, mark.column + 1)]
+        return None, [*builder.faults, syntax_fault(file, text, error)]
     except _StopError:
-        return Tree(None, builder.faults)
-    return Tree(builder.root, builder.faults)
+        return None, builder.faults
+    return builder.root, builder.faults
 
 
 def _decode(file: str, content: bytes) -> str | Fault:

@@ -158,8 +158,9 @@ class _Reader:
         if known == []:
             return None
         found = self._policies.setdefault(path, [])
+        sources = _standard_input() if path == STANDARD_INPUT else read_layers(_layers(path), anybodys=True)
         try:
-            loaded = load.parse(_sources(path), host=host, users=self._users)
+            loaded = load.parse(sources, host=host, users=self._users)
         except PolicyError as error:
             self.faults += error.faults
             return None
@@ -172,10 +173,6 @@ def _beside(file: str, path: str) -> str:
     joined = os.path.join(os.path.dirname(file), path)
     short = os.path.normpath(joined)
     return short if os.path.realpath(short) == os.path.realpath(joined) else joined
-
-
-def _sources(path: str) -> Sources:
-    return _standard_input() if path == STANDARD_INPUT else read_layers(_layers(path), anybodys=True)
 
 
 @cache

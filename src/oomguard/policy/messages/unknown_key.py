@@ -66,11 +66,9 @@ def unknown_key(key: str, value: str, language: type[Language], parents: tuple[s
         return Problem("unknown-key", f"unknown key {key}", f"write {knob} below {prefix}:")
     near = meant(key, language, parents)
     if section in {"vm", "kernel"}:
-        message = "not a sysctl that oomguard sets"
-        return Problem(
-            "unknown-sysctl", message, did_you_mean(near) if near else _other_sysctl(key, section, allowed)
-        )
-    hint = did_you_mean(near) if near else _other_key(key, language, parents)
+        hint = f"did you mean {near}?" if near else _other_sysctl(key, section, allowed)
+        return Problem("unknown-sysctl", "not a sysctl that oomguard sets", hint)
+    hint = f"did you mean {near}?" if near else _other_key(key, language, parents)
     if key == "oom_adj" and near and re.fullmatch(r"-?[0-9]{1,2}", value):
         hint = _new_scale(int(value))
     return Problem("unknown-key", f"unknown key {excerpt(key)}", hint)
@@ -91,7 +89,7 @@ def meant(key: str, language: type[Language], parents: tuple[str, ...]) -> str:
 def _new_scale(adj: int) -> str:
     """Return what an oom_adj is on the scale of oom_score_adj (Linux 6.1, fs/proc/base.c:oom_adj_write)."""
     if not _OOM_ADJ_NEVER <= adj <= _OOM_ADJ_MAX:
-        return did_you_mean("oom_score_adj")
+        return "did you mean oom_score_adj?"
     new = OOM_SCORE_ADJ_MAX if adj == _OOM_ADJ_MAX else int(adj * OOM_SCORE_ADJ_MAX / _OOM_ADJ_SCALE)
     new = max(new, OOM_SCORE_ADJ_MIN)
     return f"write oom_score_adj: {new}; oom_adj is the old scale, {_OOM_ADJ_NEVER} (never) to {_OOM_ADJ_MAX}"
@@ -123,11 +121,6 @@ def _without_space(key: str, allowed: tuple[str, ...]) -> tuple[str, str] | None
     """Return key and value of `at_most:-900` and of `at_most -900`, None where it is neither."""
     found = _NO_SPACE.fullmatch(key)
     return (found[1], found[2]) if found and found[1] in allowed else None
-
-
-def did_you_mean(word: str) -> str:
-    """Return the hint that names the word that was probably meant."""
-    return f"did you mean {word}?"
 
 
 def nearest(word: str, words: tuple[str, ...] | list[str], *, likeness: float = 0.6) -> str:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from oomguard.policy.fault import FAULTS_LIMIT, Fault, Problem, excerpt
 from oomguard.policy.language import Language, Takes, models, wanted
-from oomguard.policy.messages.unknown_key import did_you_mean, meant, nearest, unknown_key
+from oomguard.policy.messages.unknown_key import meant, nearest, unknown_key
 from oomguard.policy.model import Bound, Document
 from oomguard.policy.nodes import Location, Mapping, Node, Scalar, Sequence, locate
 from oomguard.policy.scalars import Surprise, scalar
@@ -102,7 +102,7 @@ def _meant_word(text: str, expected: str) -> str:
     if bound in Bound.model_fields:
         return f"write {{{bound}: {excerpt(number.strip()) or -900}}}"
     near = nearest(text, re.findall("'([^']+)'", expected))  # pydantic says: 'all' or 'main'
-    return did_you_mean(near) if near else ""
+    return f"did you mean {near}?" if near else ""
 
 
 _COLON = "write key: value, with a space after the ':'"
