@@ -56,7 +56,10 @@ def decision_document(decision: Decision) -> dict[str, Any]:
 
 def rule_document(rule: Rule | None) -> dict[str, Any]:
     """Return a rule's label, and the file and line it is in."""
-    return {"rule": None if rule is None else rule.label, "source": None if rule is None else rule.source}
+    return {
+        "rule": None if rule is None else rule.label,
+        "source": None if rule is None else printable(rule.source),
+    }
 
 
 def obstacle_document(obstacle: Obstacle | None) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -25,9 +26,7 @@ class Column(NamedTuple):
     is_lesser: bool = False
 
 
-def numbers(name: str, *, is_lesser: bool = False) -> Column:
-    """Return a column of numbers."""
-    return Column(name, is_number=True, is_lesser=is_lesser)
+numbers = partial(Column, is_number=True)
 
 
 class Cell(NamedTuple):

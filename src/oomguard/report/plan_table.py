@@ -59,7 +59,9 @@ def _plan_table(planned: Sequence[Planned], *, is_restore: bool) -> Table:
     made = table("WHAT", "FROM", "TO", *([""] if has_obstacles else []), "BY", right=("FROM", "TO"))
     for rule, group in _grouped(planned):
         first = group[0]
-        state = [_state(first)] if has_obstacles else []
+        obstacle = first.obstacle
+        name = "" if obstacle is None else OBSTACLE_NAMES[obstacle.kind]
+        state = [Text(name, style="yellow")] if has_obstacles else []
         by = _by(first, rule, is_restore=is_restore)
         made.add_row(subjects(group), str(first.before), _to(first), *state, by)
     return made
@@ -146,10 +148,6 @@ def _totals(changes: Sequence[Change], applied: str) -> str:
     counts = Counter(change.obstacle and change.obstacle.kind for change in changes)
     stopped = (f"{counts[kind]} {word}" for kind, word in OBSTACLE_NAMES.items() if counts[kind])
     return ", ".join([f"{counts[None]} {applied}", *stopped])
-
-
-def _state(change: Change) -> Text:
-    return Text("" if change.obstacle is None else OBSTACLE_NAMES[change.obstacle.kind], style="yellow")
 
 
 def _to(change: Change) -> Text:

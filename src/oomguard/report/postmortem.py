@@ -270,7 +270,7 @@ def _points(badness: int, finding: Finding) -> str:
     """Return a badness, or a difference, in the unit that the kernel uses."""
     if finding.era is not None and finding.era.is_per_mille:
         return f"{badness} thousandths of memory"
-    return kib(badness * finding.report.memory.page_kib)
+    return size(badness, finding)
 
 
 def _next(incident: Incident) -> Iterator[str]:
@@ -282,7 +282,7 @@ def _next(incident: Incident) -> Iterator[str]:
         yield "No other process could be killed."
         return
     assert runner_up.badness is not None
-    held, value = _held(runner_up, finding), runner_up.task.oom_score_adj
+    held, value = size(runner_up.pages, finding), runner_up.task.oom_score_adj
     less = _points(victim.badness - runner_up.badness, finding)
     yield f"{label(runner_up.task)} ({held}, oom_score_adj {value}): its badness was {less} lower."
     decider = finding.decider
@@ -295,18 +295,19 @@ def _next(incident: Incident) -> Iterator[str]:
             yield "Without oom_score_adj, the same process would have been killed."
     elif decider.task.pid == victim.task.pid:
         is_next = largest.task.pid == runner_up.task.pid
-        instead = "it" if is_next else f"{label(largest.task)} ({_held(largest, finding)})"
+        instead = "it" if is_next else f"{label(largest.task)} ({size(largest.pages, finding)})"
         yield f"Without oom_score_adj, {instead} would have been killed instead."
     else:
         has = ""
         if largest.task.pid != runner_up.task.pid:
-            has = f"{label(largest.task)} ({_held(largest, finding)}) has oom_score_adj"
+            has = f"{label(largest.task)} ({size(largest.pages, finding)}) has oom_score_adj"
             has = f"{has} {largest.task.oom_score_adj}; "
         yield f"{has}{'with' if has else 'With'} 0 it would have been killed instead."
 
 
-def _held(place: Place, finding: Finding) -> str:
-    return kib(place.pages * finding.report.memory.page_kib)
+def size(pages: int, finding: Finding) -> str:
+    """Return how much memory pages of the report's host are."""
+    return kib(pages * finding.report.memory.page_kib)
 
 
 # The victim
@@ -387,10 +388,8 @@ def _replayed(incident: Incident) -> Iterator[str]:
 
 
 def _would(one: Replayed) -> str:
-    verdict = one.likely
-    if verdict.rule is None:
-        return f"{label(one.place.task)} (oom_score_adj {verdict.value}, no rule)"
-    return f"{label(one.place.task)} (oom_score_adj {verdict.value}, {verdict.rule.label})"
+    rule = "no rule" if one.likely.rule is None else one.likely.rule.label
+    return f"{label(one.place.task)} (oom_score_adj {one.likely.value}, {rule})"
 
 
 def value_of(task: Task, replayed: Replayed | None) -> str:

@@ -5,13 +5,12 @@ import math
 from functools import lru_cache
 from typing import Any
 
-from oomguard.core.rule import Rule
 from oomguard.core.text import printable
 from oomguard.oom.kill import Kill
-from oomguard.oom.other_killer import OtherKill
 from oomguard.oom.postmortem import Finding, Place, share_of
-from oomguard.oom.report import Choice, Report, Task
+from oomguard.oom.report import Report, Task
 from oomguard.oom.unread import Unread
+from oomguard.report.change_document import rule_document
 from oomguard.report.postmortem import Incident, candidates, facts, headline, moment
 from oomguard.report.postmortem_before import before_document
 
@@ -28,6 +27,7 @@ def incident_json(incident: Incident, *, limit: int = 0) -> str:
     rows = {task.pid: task for task in report.tasks if task.pid in killed}
     kills = [_kill_json(kill, rows.get(kill.pid)) for kill in report.kills]
     where = (finding.constraint, report.oom_memcg, report.task_memcg, report.nodes)
+    choice = chosen and {"pid": chosen.pid, "comm": printable(chosen.comm), "score": chosen.score}
     words = [_encode(f"{label}: {text}") for label, text in facts(incident)]
     return (
         f'{{"number": {incident.number}, "time": {_text(moment(report) if report.when else "")}'
@@ -35,7 +35,7 @@ def incident_json(incident: Incident, *, limit: int = 0) -> str:
         f', "host": {_text(report.host)}, "summary": {_encode(headline(finding))}'
         f', "explanation": [{", ".join(words)}]'
         f", {_cause_json(*where, _outcome_name(report), finding.why)}"
-        f', "chosen": {_NULL if chosen is None else _encode(_choice_document(chosen))}'
+        f', "chosen": {_NULL if choice is None else _encode(choice)}'
         f', "given_by": {_NULL if incident.origin is None else _encode(incident.origin._asdict())}'
         f', "before": {_encode(before_document(report, incident.before)) if incident.before else _NULL}'
         f', "victim": {kills[0] if kills else _NULL}, "killed": [{", ".join(kills)}]'
@@ -68,10 +68,6 @@ def _cause_json(
     )[1:-1]
 
 
-def _choice_document(chosen: Choice) -> dict[str, Any]:
-    return {"pid": chosen.pid, "comm": printable(chosen.comm), "score": chosen.score}
-
-
 def _decision_json(incident: Incident, limit: int) -> str:
     """Return the rest of the object. It is the same for all reports that are only the line of a kill."""
     if not incident.finding.is_bare:
@@ -87,7 +83,7 @@ _DECISIONS: dict[str, str] = {}
 def _decision_document(incident: Incident, limit: int) -> dict[str, Any]:
     """Return what only a report of several lines shows."""
     finding, report = incident.finding, incident.finding.report
-    invoker = report.invoker
+    invoker, other = report.invoker, report.other
     page = report.memory.page_kib * 1024
     return {
         "release": printable(report.release) or None,
@@ -101,7 +97,14 @@ def _decision_document(incident: Incident, limit: int) -> dict[str, Any]:
             "oom_score_adj": invoker.oom_score_adj,
         },
         "memory": _memory_document(finding),
-        "killed_by": None if report.other is None else _other_document(report.other),
+        "killed_by": None
+        if other is None
+        else {
+            "program": other.by,
+            "victim": printable(other.victim),
+            "reason": other.why or None,
+            "words": printable(other.said),
+        },
         "oom_group": printable(report.group) or None,
         "runner_up": None if finding.runner_up is None else finding.runner_up.task.pid,
         "largest": None if finding.largest is None else finding.largest.task.pid,
@@ -110,16 +113,6 @@ def _decision_document(incident: Incident, limit: int) -> dict[str, Any]:
         "assumed": list(finding.assumed),
         "tasks": [_task_document(one, finding, page) for one in candidates(finding)[: limit or None]],
         "policy": None if not incident.policy else _backtest_document(incident),
-    }
-
-
-def _other_document(other: OtherKill) -> dict[str, Any]:
-    """Return what another program says that it killed."""
-    return {
-        "program": other.by,
-        "victim": printable(other.victim),
-        "reason": other.why or None,
-        "words": printable(other.said),
     }
 
 
@@ -206,15 +199,9 @@ def _backtest_document(incident: Incident) -> dict[str, Any]:
                 "pid": one.place.task.pid,
                 "comm": printable(one.place.task.comm),
                 "oom_score_adj": one.likely.value,
-                **_rule_document(one.likely.rule),
+                **rule_document(one.likely.rule),
             }
             for one in backtest.victims
         ],
-        "open_rules": [_rule_document(rule) for rule in backtest.open_rules],
+        "open_rules": [rule_document(rule) for rule in backtest.open_rules],
     }
-
-
-def _rule_document(rule: Rule | None) -> dict[str, Any]:
-    if rule is None:
-        return {"rule": None, "source": None}
-    return {"rule": rule.label, "source": printable(rule.source)}

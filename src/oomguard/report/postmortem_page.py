@@ -104,16 +104,12 @@ def _together(finding: Finding) -> str:
     """Return what the parts are of, how much all processes have, and why that can be more."""
     whole, places = finding.total_pages, postmortem.candidates(finding)
     pages = sum(one.pages for one in places)
-    together = f"{counted(len(places), 'process', 'es')} together: {_size(pages, finding)}"
+    together = f"{counted(len(places), 'process', 'es')} together: {postmortem.size(pages, finding)}"
     if whole is None:
         return f"{together}."
     if pages > whole:
         together += ", which is more, because shared memory counts in each process that uses it"
-    return f"Parts are of the {_size(whole, finding)} that ran out. {together}."
-
-
-def _size(pages: int, finding: Finding) -> str:
-    return kib(pages * finding.report.memory.page_kib)
+    return f"Parts are of the {postmortem.size(whole, finding)} that ran out. {together}."
 
 
 def _before(incident: postmortem.Incident) -> Section:

@@ -161,7 +161,13 @@ def _cells(one: Place, finding: Finding, replayed: Replayed | None) -> dict[str,
 
 def print_left_out(log: OomLog) -> None:
     """Print what in the log is in no report: kills, refused allocations, and lines that were skipped."""
-    _print_unread(log)
+    count, lines = log.unread.count, log.unread.lines[:_UNREAD]
+    if count:
+        print(f"\n{counted(count, 'line')} about {'a kill' if count == 1 else 'kills'} could not be used:")
+    for line in lines:
+        print(f"  line {line.number}: {_WHY_UNREAD[line.why]}")
+    if count > len(lines):
+        print(f"  and {count - len(lines)} more")
     if log.refusals:
         print(
             f"\n{counted(log.refusals, 'allocation')} failed because of vm.overcommit_memory. The kernel"
@@ -172,18 +178,6 @@ def print_left_out(log: OomLog) -> None:
             f"\n{counted(log.skipped, 'line')} skipped: too long for a kernel log, or too many short ones"
             " that mention memory."
         )
-
-
-def _print_unread(log: OomLog) -> None:
-    """Print which lines name a kill and are in no report."""
-    count, lines = log.unread.count, log.unread.lines[:_UNREAD]
-    if not count:
-        return
-    print(f"\n{counted(count, 'line')} about {'a kill' if count == 1 else 'kills'} could not be used:")
-    for line in lines:
-        print(f"  line {line.number}: {_WHY_UNREAD[line.why]}")
-    if count > len(lines):
-        print(f"  and {count - len(lines)} more")
 
 
 _UNREAD = 10
