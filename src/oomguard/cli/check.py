@@ -13,8 +13,6 @@ from oomguard.report.streams import fitted
 if TYPE_CHECKING:
     from oomguard.diagnose.policy_check import Checked
 
-BAD_POLICY = 78
-
 _DETAIL = """\
 Reports every error in every file, with line, column and a fix. Changes nothing.
 Without --host, it reads only the files, so it runs anywhere. docs/lint.md lists
@@ -48,7 +46,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from oomguard.diagnose.policy_check import check_policy
     from oomguard.diagnose.this_host import ThisHost
-    from oomguard.policy.fault import render_text
+    from oomguard.policy.fault import PolicyError, render_text
     from oomguard.report.change_document import print_json
 
     check = partial(check_policy, host=ThisHost(options.state_dir, options.proc), with_host=options.host)
@@ -64,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
         for one in found:
             if one.passes(strict=options.strict):
                 _print_valid(one)
-    return 0 if all(one.passes(strict=options.strict) for one in found) else BAD_POLICY
+    return 0 if all(one.passes(strict=options.strict) for one in found) else PolicyError.exit_code
 
 
 def _print_valid(one: "Checked") -> None:

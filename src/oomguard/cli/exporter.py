@@ -8,9 +8,6 @@ from oomguard.cli.verb import Verb, add, count
 if TYPE_CHECKING:
     from oomguard.exporter.server import Address
 
-DEFAULT_LISTEN = "127.0.0.1:19177"
-DEFAULT_RULES = 100
-
 _DETAIL = """\
 Reads only the daemon's status file and /proc; needs no root. If no daemon runs,
 oomguard_up is 0 and only the host's metrics remain. For people, there is a page
@@ -32,7 +29,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--rules",
         metavar="N",
         type=count,
-        default=DEFAULT_RULES,
+        default=100,
         help="serve a series for the first N rules that match a process (default: %(default)s)",
     )
     where = parser.add_mutually_exclusive_group()
@@ -40,7 +37,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--listen",
         metavar="ADDRESS:PORT",
         type=_address,
-        default=DEFAULT_LISTEN,
+        default="127.0.0.1:19177",
         help="address to serve them on (default: %(default)s)",
     )
     where.add_argument(
@@ -69,12 +66,15 @@ def _textfile(text: str) -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from oomguard.exporter.collector import HostCollector, make_registry, write_textfile
+    from prometheus_client import CollectorRegistry
+
+    from oomguard.exporter.collector import HostCollector, write_textfile
     from oomguard.exporter.server import serve
     from oomguard.kernel.procfs import Procfs
 
     collector = HostCollector(options.state_dir, Procfs(options.proc), rule_limit=options.rules)
-    registry = make_registry(collector)
+    registry = CollectorRegistry()  # without metrics of Python and of the exporter itself
+    registry.register(collector)
     if options.textfile is None:
         serve(registry, collector.home, options.listen)
     else:

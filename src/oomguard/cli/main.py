@@ -121,7 +121,7 @@ def _without_verb(words: list[str]) -> NoReturn:
 
 def _help(verb: Verb) -> dict[str, Any]:
     return {
-        "description": verb.description,
+        "description": f"{verb.summary[0].upper()}{verb.summary[1:]}.",
         "epilog": verb.detail,
         "formatter_class": _Formatter,
     }

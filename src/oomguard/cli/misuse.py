@@ -77,7 +77,7 @@ def misused(words: Sequence[str], verb: "Parser") -> str:
         name = max(action.option_strings, key=len)
         if equals and action.nargs == 0:
             return f"{name} takes no value; see {verb.prog} --help"
-        if action.nargs is None and not (value if equals else _is_value(words[at + 1 : at + 2])):
+        if action.nargs is None and not (value if equals else _is_value(*words[at + 1 : at + 2])):
             return f"{name} needs a value: {name} {action.metavar}"
         for other in given:
             if other is not action and any(other in group and action in group for group in verb.alternatives):
@@ -93,11 +93,9 @@ def _meant(name: str, options: Mapping[str, argparse.Action]) -> list[str]:
     return [one for one in options if name.startswith("--") and one.startswith(name)]
 
 
-def _is_value(words: Sequence[str]) -> bool:
-    """Return whether the next word is one that argparse takes as a value."""
-    return any(
-        word and (word == "-" or word[0] != "-" or " " in word or _NEGATIVE.match(word)) for word in words
-    )
+def _is_value(word: str = "") -> bool:
+    """Return whether the next word, if there is one, is one that argparse takes as a value."""
+    return word == "-" or word[:1] not in ("", "-") or " " in word or _NEGATIVE.match(word) is not None
 
 
 def no_choice(what: str, text: str, choices: Sequence[str]) -> str:
@@ -122,7 +120,8 @@ def not_taken(words: Sequence[str], verb: "Parser") -> str:
             near = "--limit" if name == "-n" and "--limit" in options else _nearest(name, options)
         return f"no option {printable(name)}; {_fix(near, verb.prog)}"
     word = words[0]
-    if "--policy" in options and _looks_like_file(word):
+    is_file = word == "-" or "/" in word or word.endswith((".yaml", ".yml")) or os.path.exists(word)
+    if is_file and "--policy" in options:
         return f"takes no file name; did you mean --policy {shlex.quote(printable(word))}?"
     return f"takes no argument {printable(word)}; see {verb.prog} --help"
 
@@ -138,10 +137,6 @@ def _verb_at(arguments: Sequence[str], verbs: "Mapping[str, Parser]") -> int | N
             return at
         previous = word
     return None
-
-
-def _looks_like_file(word: str) -> bool:
-    return word == "-" or "/" in word or word.endswith((".yaml", ".yml")) or os.path.exists(word)
 
 
 def _fix(near: str, program: str) -> str:

@@ -80,11 +80,6 @@ class Verb(NamedTuple):
     run: Callable[[argparse.Namespace], int]
     prepare: Callable[[list[str]], list[str]] = list
 
-    @property
-    def description(self) -> str:
-        """The summary as a sentence."""
-        return f"{self.summary[0].upper()}{self.summary[1:]}."
-
 
 SHARED: dict[str, dict[str, Any]] = {
     "--policy": {

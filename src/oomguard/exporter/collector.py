@@ -38,13 +38,6 @@ class HostCollector:
         return describe(*self._source.read(now), now=now, rule_limit=self._rule_limit)
 
 
-def make_registry(collector: HostCollector) -> CollectorRegistry:
-    """Return a registry of this collector alone, without metrics of Python and of the exporter itself."""
-    registry = CollectorRegistry()
-    registry.register(collector)
-    return registry
-
-
 def write_textfile(path: str, registry: CollectorRegistry) -> None:
     """Write metrics to a file, for node_exporter's textfile collector; `-` is standard output.
 

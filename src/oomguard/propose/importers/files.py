@@ -34,7 +34,8 @@ class Files:
         self._unread: set[str] = set()
         self.all = [file for path in paths for file in self._found(path, endings)]
         if not self.all:
-            self._give_up(f"{', '.join(map(printable, paths))}: has no {' and no '.join(endings)} files")
+            nothing = f"{', '.join(map(printable, paths))}: has no {' and no '.join(endings)} files"
+            raise ForeignError(printable(str(self.notes[0])) if self.notes else nothing)
 
     def lines(self, file: str) -> list[str]:
         """Return the lines of a file, an empty one in place of each that is not UTF-8 text."""
@@ -58,7 +59,7 @@ class Files:
     def finish(self) -> list[Note]:
         """Return the notes. Raises ForeignError if no file could be read."""
         if self._unread.issuperset(self.all):
-            self._give_up("")
+            raise ForeignError(printable(str(self.notes[0])))
         return [*dict.fromkeys(self.notes)]  # a file can be read twice
 
     def _found(self, path: str, endings: tuple[str, ...]) -> list[str]:
@@ -98,8 +99,3 @@ class Files:
         if file not in self._unread:
             self._unread.add(file)
             self.notes.append(Note("", why, Origin(file)))
-
-    def _give_up(self, otherwise: str) -> None:
-        if not self.notes:
-            raise ForeignError(otherwise)
-        raise ForeignError(printable(str(self.notes[0])))

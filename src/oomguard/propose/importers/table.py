@@ -16,9 +16,6 @@ IMPORTERS: dict[str, Callable[[Sequence[str]], Draft]] = {
 }
 """What reads the files of a tool, by its name."""
 
-_OF_ARGUMENTS = {"earlyoom": earlyoom.import_arguments}
-"""What reads the arguments of a tool, which may have no files."""
-
 
 def import_settings(tool: str, source: Sequence[str]) -> Draft:
     """Return a tool's settings, from its files or arguments.
@@ -33,6 +30,6 @@ def import_settings(tool: str, source: Sequence[str]) -> Draft:
             if not source and not error.hint:
                 error.hint = f"if {tool}'s files are elsewhere: oomguard import {tool} FILE"
             raise
-    if tool not in _OF_ARGUMENTS:
+    if tool != "earlyoom":
         raise UsageError(f"{tool} takes files, not {argument}")
-    return _OF_ARGUMENTS[tool](source)
+    return earlyoom.import_arguments(source)
