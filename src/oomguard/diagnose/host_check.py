@@ -173,7 +173,7 @@ def _rival(handle: ProcessHandle, path: str) -> str:
     if handle.comm in _ALSO_WRITE:
         return _ALSO_WRITE[handle.comm]
     try:
-        if handle.uid != 0 or not handle.comm.startswith((b"python", b"oomguard")):
+        if not handle.comm.startswith((b"python", b"oomguard")) or handle.uid != 0:
             return ""
         arguments = handle.arguments
     except UnknownFactError:
@@ -222,11 +222,11 @@ def _other_sysctls(policy: Policy, seen: Seen, root: str) -> Iterator[Fault]:
 def _different(setting: SysctlSetting, files: Mapping[str, SourcedValue]) -> str:
     """Return what files set instead of the value of the policy, "" if nothing. A partner makes it 0."""
     said = files.get(setting.name)
-    if said is not None and not _is_number(said.value, setting.wanted(_number(said.value))):
+    if said is not None and _number(said.value) != setting.wanted(_number(said.value) or 0):
         return f"sets {printable(said.value)[:40]} ({printable(said.source)})"
     partner = SYSCTLS[setting.name].partner
     said = files.get(partner)
-    if said is None or setting.value == 0 or _is_number(said.value, 0):
+    if said is None or setting.value == 0 or _number(said.value) == 0:
         return ""
     return (
         f"sets {partner} to {printable(said.value)[:40]} ({printable(said.source)}), which makes this one 0"
@@ -301,8 +301,8 @@ def _units(policy: Policy, seen: Seen, units: Units) -> Iterator[Fault]:
             said = units.setting(unit, "OOMScoreAdjust") if unit else None
             if said is None or not said.value or rule.terms.value.kind == "keep":
                 continue  # an empty value resets those before it
-            wanted = rule.terms.value.wanted(_number(said.value))
-            if _is_number(said.value, wanted):
+            wanted = rule.terms.value.wanted(_number(said.value) or 0)
+            if _number(said.value) == wanted:
                 continue
             yield _at_rule(
                 policy,
@@ -384,15 +384,7 @@ def _at_rule(policy: Policy, rule: Rule, code: str, message: str, hint: str) -> 
     return Fault(rule.file, rule.line, 1, f"rules[{index}]", message, hint, "warning", code)
 
 
-def _is_number(text: str, wanted: int) -> bool:
-    return _read(text) == wanted
-
-
-def _number(text: str) -> int:
-    return _read(text) or 0
-
-
-def _read(text: str) -> int | None:
+def _number(text: str) -> int | None:
     """Return a number as systemd and the kernel read it: 0x10 is 16, and 010 is 8; None if it is none."""
     word = next(iter(text.split()), "")
     for base in (0, 8):  # with base 0, Python refuses 010
