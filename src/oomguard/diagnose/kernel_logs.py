@@ -47,14 +47,7 @@ class KernelLog:
     OomguardError: `since` or `until` without a journal.
     """
 
-    def __init__(
-        self,
-        files: Sequence[str],
-        *,
-        kmsg: bool = False,
-        since: str | None = None,
-        until: str | None = None,
-    ) -> None:
+    def __init__(self, files: Sequence[str], *, kmsg: bool, since: str | None, until: str | None) -> None:
         self.is_journal = not files and not kmsg and has_journal()
         self._files = files
         self.damage: OomguardError | None = None

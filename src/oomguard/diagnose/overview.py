@@ -39,7 +39,7 @@ class Overview(NamedTuple):
     rows: list[tuple[str, str]]
     problems: list[str]
     verb: tuple[str, str]
-    option: str = ""
+    option: str
 
 
 def observe_overview(policy: str, host: ThisHost) -> Overview:

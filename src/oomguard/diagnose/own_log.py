@@ -19,12 +19,12 @@ _WITHOUT = "without a journal, `oomguard run` prints the same to standard error"
 class EntryFilter(NamedTuple):
     """Which entries to show. `since` and `until` are journalctl's; no `events` means those about values."""
 
-    since: str | None = None
-    until: str | None = None
-    rule: str | None = None
-    pid: int | None = None
-    cause: str | None = None
-    events: Sequence[str] = ()
+    since: str | None
+    until: str | None
+    rule: str | None
+    pid: int | None
+    cause: str | None
+    events: Sequence[str]
 
     def accepts(self, entry: LoggedEntry) -> bool:
         """Return whether to show an entry, as far as journalctl was not asked."""

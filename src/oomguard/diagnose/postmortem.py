@@ -31,7 +31,7 @@ class Examiner:
         policy_file: str,
         state_dir: str,
         *,
-        raw_limit: int = 0,
+        raw_limit: int,
     ) -> None:
         self.log = OomLog(raw_limit=raw_limit)
         self.source = source

@@ -15,7 +15,7 @@ FOLDERS = (
 """Most important first."""
 
 
-def rules_of(unit: str, units: Units, root: str = "/") -> SourcedValue | None:
+def rules_of(unit: str, units: Units, root: str) -> SourcedValue | None:
     """Return the `OOMRules=` of a unit that have an action, None if there are none."""
     names: list[str] = []
     last = None

@@ -95,7 +95,7 @@ def settings(lines: Mapping[str, Line]) -> dict[str, SourcedValue]:
     return values
 
 
-def sysctls_said(root: str = "/") -> dict[str, SourcedValue]:
+def sysctls_said(root: str) -> dict[str, SourcedValue]:
     """Return the values that sysctl.d sets on a host, by dotted names."""
     return settings(lines_that_count(sysctl_files(root)))
 

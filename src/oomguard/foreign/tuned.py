@@ -69,7 +69,7 @@ def active_profiles(root: str = "/") -> str:
     return " ".join(filter(None, (" ".join(lines_or_none(file)[:1]).strip() for file in files)))
 
 
-def tuned_sysctls(profiles: str, root: str = "/") -> dict[str, SourcedValue]:
+def tuned_sysctls(profiles: str, root: str) -> dict[str, SourcedValue]:
     """Return the sysctls of a host's profiles."""
     folders = [os.path.join(root, folder) for folder in FOLDERS]
     return load(profiles.split(), folders).values

@@ -132,7 +132,7 @@ def assignments(lines: Iterable[str]) -> Iterator[Assignment]:
         begun = 0
 
 
-def host_units(root: str = "/") -> Units:
+def host_units(root: str) -> Units:
     """Return the system units of a host."""
     files = []
     for folder in (os.path.join(root, one) for one in SYSTEM_FOLDERS):

@@ -37,7 +37,7 @@ class Setting(NamedTuple):
     line: int
     column: int
     value: Node
-    when: str = ""
+    when: str
 
     def meets(self, other: "Setting") -> bool:
         """Return whether both count on some host for sure."""

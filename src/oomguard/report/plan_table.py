@@ -29,7 +29,7 @@ _RULES = 10
 
 
 def print_plan(
-    planned: Sequence[Planned], *, nothing: str, is_restore: bool = False, left: Sequence[Outcome] = ()
+    planned: Sequence[Planned], *, nothing: str, is_restore: bool, left: Sequence[Outcome]
 ) -> None:
     """Print the changes: what, from, to, obstacle and rule; then what is `left` alone; or `nothing`.
 
@@ -67,7 +67,7 @@ def _plan_table(planned: Sequence[Planned], *, is_restore: bool) -> Table:
     return made
 
 
-def print_matched(rules: Sequence[Rule], tally: Tally, *, options: str = "") -> None:
+def print_matched(rules: Sequence[Rule], tally: Tally, *, options: str) -> None:
     """Print how many processes each rule matches, and similar names for rules that match none."""
     out = console()
     matched = tally.matched

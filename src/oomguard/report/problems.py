@@ -25,8 +25,8 @@ class HostStatus(NamedTuple):
     mode: int | None
     peak: Peak | None
     damage: str
-    policy_error: OomguardError | None = None
-    lock_holder: int | None = None
+    policy_error: OomguardError | None
+    lock_holder: int | None
 
     @property
     def is_as_wanted(self) -> bool:

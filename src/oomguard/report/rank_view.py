@@ -94,7 +94,7 @@ def label(candidate: Candidate) -> str:
     return f"{printable(candidate.comm)}[{candidate.identity.pid}]"
 
 
-def rank_document(view: View, *, limit: int = 0) -> dict[str, Any]:
+def rank_document(view: View, *, limit: int) -> dict[str, Any]:
     """Return the view as JSON; `limit` keeps that many processes, 0 all."""
     domain = view.domain
     after = reserve_new(view.ranked)

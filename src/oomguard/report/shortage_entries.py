@@ -10,10 +10,7 @@ from oomguard.report.events import COMMIT_LIMIT_NEAR, MEMORY_RECOVERED, MEMORY_S
 
 
 def short_entry(
-    sample: Sample,
-    victim: Holder | None,
-    samples: Sequence[Sample],
-    stalled: PressureLimit | None = None,
+    sample: Sample, victim: Holder | None, samples: Sequence[Sample], stalled: PressureLimit | None
 ) -> LogEntry:
     """Return the warning that memory is short; `samples` are those recorded, this one included.
 

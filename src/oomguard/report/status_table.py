@@ -18,7 +18,7 @@ _SHOWN = 10
 """Complaints and changes shown; --json has all of them."""
 
 
-def print_status(seen: HostStatus, status: StatusFile, option: str = "") -> None:
+def print_status(seen: HostStatus, status: StatusFile, option: str) -> None:
     """Print the status of a running daemon, and the sysctls with their current values.
 
     `option` is the `--state-dir` to repeat, "" for the default.
@@ -48,7 +48,7 @@ def print_status(seen: HostStatus, status: StatusFile, option: str = "") -> None
         out.print(made)
 
 
-def print_stopped(seen: HostStatus, in_force: int | OomguardError, option: str = "") -> None:
+def print_stopped(seen: HostStatus, in_force: int | OomguardError, option: str) -> None:
     """Print that no daemon runs, how many of its values are in force or why that is unknown, and the sysctls.
 
     `option` is the `--state-dir` to repeat, "" for the default. Of a daemon without a status file, print
