@@ -8,6 +8,8 @@ from oomguard.cli.verb import Verb, add
 from oomguard.core.choices import Cause
 from oomguard.core.policy import DEFAULT_PATH
 
+WOULD_CHANGE = 3
+
 _DETAIL = """\
 Shows what `apply` would do, and `run` when it starts. Writes nothing, and can
 run while the daemon does. With --restore, it shows what `restore` would do, and
@@ -56,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
         is_hidden = not options.restore and warn_if_hidden(preview.planner.procfs)
     for reason in preview.unreadable:
         complain(f"oomguard: some processes cannot be read: {reason}")
-    code = 3 if planned or hidden or is_hidden else 0
+    code = WOULD_CHANGE if planned or hidden or is_hidden else 0
     if hidden:
         verb = f"plan --restore{state_dir_option(options.state_dir)}"
         complain(unseen(hidden, verb, "what a restore would do to them is not shown"))

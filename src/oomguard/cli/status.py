@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from oomguard.cli.verb import Verb, add
 from oomguard.core.policy import DEFAULT_PATH
 
+NOT_AS_WANTED = 1
+
 _DETAIL = """\
 Reads the status file of the daemon; needs no root. If no daemon runs, it shows
 how many values set by oomguard are still in force, and the policy's sysctls.
@@ -67,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     if seen.damage:
         complain(seen.damage)
         return 1
-    return 1 if options.exit_code and not seen.is_as_wanted else 0
+    return NOT_AS_WANTED if options.exit_code and not seen.is_as_wanted else 0
 
 
 def _say_ignored(given: str, files: Sequence[str]) -> None:
