@@ -111,6 +111,7 @@ class Foresight:
         self.episode: Episode | None = None
         self._falling: list[Memcg] = []
         """Cgroups that fill up in this episode."""
+        self._root_memcg: Memcg | None = None
         self._fullest: list[Memcg] = []
         """Of those with a limit, the ones that had the least left."""
         self._cgroups = 0
@@ -397,9 +398,11 @@ class Foresight:
         return limited
 
     def _root(self) -> Memcg | None:
-        with suppress(OomguardError):  # no cgroups
-            return open_memcg(self._procfs, "/")
-        return None
+        """Return the root of all memory cgroups, None without any; a search can take 0.2 s."""
+        if self._root_memcg is None:
+            with suppress(OomguardError):
+                self._root_memcg = open_memcg(self._procfs, "/")
+        return self._root_memcg
 
     def _take(self, sample: Sample) -> None:
         now, episode = time.monotonic(), self.episode
