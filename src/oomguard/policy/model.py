@@ -113,7 +113,7 @@ class Rule(Language):
     )
     cgroup: Annotated[Some[_Path] | None, _some("a glob on a cgroup path")] = key(
         "Glob on the cgroup path; * also matches /. Only cgroups that root made are trusted.",
-        "/machine.slice/*",
+        "/user.slice/user-1000.slice/*",
     )
     oom_score_adj: Annotated[
         Number[Score] | Word[Literal["keep"]] | Map[Bound],
