@@ -20,7 +20,7 @@ from oomguard.policy.cases.case_model import Case, CaseFile, CaseProcess, Expect
 from oomguard.policy.language import Language, models, wanted
 from oomguard.policy.model import CONDITIONS, Bound, Document, Rule
 from oomguard.policy.when import When
-from oomguard.report.events import EVENTS
+from oomguard.report.events import APPLIED, EVENTS, KILLED
 
 FOLDER = Path(__file__).parent
 CATALOG = FOLDER.parents[1] / "systemd" / "oomguard.catalog"
@@ -30,6 +30,11 @@ _END = "...\n"
 """What yaml.dump writes after a lone scalar."""
 
 _PRIORITIES = {3: "error", 4: "warning", 5: "notice", 6: "info"}
+_OTHERWISE = {
+    APPLIED: "; warning if the kernel set another value",
+    KILLED: "; error if its value was below 0",
+}
+"""When an entry has another priority than its event."""
 
 
 # mdoc
@@ -163,7 +168,7 @@ def messages() -> Iterator[str]:
     known = subjects()
     yield from tagged(
         [
-            f".It Cm {event.name} Pq {_PRIORITIES[event.priority]}",
+            f".It Cm {event.name} Pq {_PRIORITIES[event.priority]}{_OTHERWISE.get(event, '')}",
             f".Li {event.message_id}",
             ".br",
             *prose(_sentence(known[event.message_id])),
@@ -178,8 +183,8 @@ def messages() -> Iterator[str]:
 def _key(*keys: str, language: type[Language] = Document) -> list[str]:
     """Return one key: what it takes, what it is if not given, what it means, and examples."""
     name, field = keys[-1], models(language)[keys[:-1]].model_fields[keys[-1]]
-    about = field.description or ""
-    lines = [f".It Ic {name}", *prose(f"Takes {wanted(language, keys).words}.")]
+    about, takes = field.description or "", wanted(language, keys).words
+    lines = [f".It Ic {name}", *prose(f"Takes {takes}.")]
     if field.is_required():
         lines.append("It is required.")
     elif field.default is not None:
@@ -187,6 +192,8 @@ def _key(*keys: str, language: type[Language] = Document) -> list[str]:
     lines += prose(_sentence(about))
     for value in field.examples or []:
         shown = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False)
+        if value is False and takes.startswith("off"):
+            shown = "off"  # in JSON, which editors read, it is false
         lines.append(f".Dl {literal(name)}: {literal(shown.removesuffix(_END).rstrip())}")
     return lines
 

@@ -138,8 +138,8 @@ def test_every_signal_is_described() -> None:
 
 
 def test_every_variable_of_the_environment_is_described() -> None:
-    """Each that is read; NOTIFY_SOCKET is read by sdnotify."""
-    read = {"NOTIFY_SOCKET"}
+    """Each that is read, NOTIFY_SOCKET by sdnotify and COLUMNS by rich."""
+    read = {"NOTIFY_SOCKET", "COLUMNS"}
     for path in SOURCE.rglob("*.py"):
         read |= set(re.findall(r'os\.environ\.get\("(\w+)"', path.read_text()))
     assert items(section(COMMANDS, "ENVIRONMENT"), "Ev") == read

@@ -235,8 +235,8 @@ class Document(Language):
         _PressureOrOff | None, Takes("off, or some: and over:, as in {some: 10%, over: 2s}")
     ] = key(
         "When to warn that memory is running out: if some task stalls for so much of a time, and little "
-        f"memory is left. off: never. Default: {PressureLimit().some_percent}% of "
-        f"{PressureLimit().over_seconds}s.",
+        f"memory is left. off: never. some is from 1% to 100%, over is 2s, 4s, 6s, 8s or 10s. "
+        f"Default: {PressureLimit().some_percent}% of {PressureLimit().over_seconds}s.",
         {"some": "10%", "over": "2s"},
     )
     recorder: Annotated[bool | None, BeforeValidator(_off), Takes("off or true", (bool,))] = key(
