@@ -63,7 +63,7 @@ _GAUGES = (
     _Row("oomguard_throttled", "1 while the daemon pauses at its CPU limit.", lambda s: s.throttled),
     _Row(
         "oomguard_memory_short",
-        "1 while tasks stall for memory and little is left, on the host or in a cgroup.",
+        "1 while memory of the host, not of a cgroup, is running out.",
         lambda s: s.pressure.short,
     ),
     _Row("oomguard_limitations", "Features not available on this host.", lambda s: len(s.limits)),
@@ -74,7 +74,7 @@ _COUNTERS = (
     _Row("oomguard_event_losses", "Times that process events were lost.", lambda s: s.losses),
     _Row(
         "oomguard_pressure_episodes",
-        "Times that tasks stalled for memory, and no longer do.",
+        "Times that tasks stalled for memory or it fell quickly, and no longer.",
         lambda s: s.pressure.episodes,
     ),
     _Row("oomguard_pressure_seconds", "How long those lasted in all.", lambda s: s.pressure.seconds),
