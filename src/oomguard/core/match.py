@@ -11,6 +11,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from itertools import chain
 from operator import attrgetter
 
@@ -60,7 +61,8 @@ class Matcher:
     """The rules of a policy, indexed. `matches` finds those that match a process."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        _compiled.clear()  # of the policy before
+        _glob.cache_clear()  # of the policy before
+        _regex.cache_clear()
         self._rules = rules
         self._memo: dict[bytes | tuple[bytes, bool, bool], tuple[Rule, ...]] = {}
         self._globbed: dict[bytes, list[tuple[int, re.Pattern[str]]]] = {}
@@ -291,7 +293,8 @@ def quick_unmet(rule: Rule, process: Facts) -> str | None:
     if not terms.containers and process.in_container:
         return "containers"
     unmet = _place_unmet(terms, process)
-    if unmet is None and terms.exes and not _exe_holds(terms.exes, process.exe):
+    # After an upgrade, the running program's file is deleted; it is still the same program.
+    if unmet is None and terms.exes and not glob_holds(terms.exes, (process.exe or "").removesuffix(DELETED)):
         return "exe"
     return unmet
 
@@ -401,30 +404,25 @@ def glob_holds(patterns: tuple[str, ...], text: str) -> bool:
     return bool(text) and _glob(patterns).match(text) is not None
 
 
-def _exe_holds(patterns: tuple[str, ...], exe: str | None) -> bool:
-    # After an upgrade, the running program's file is deleted; it is still the same program.
-    return exe is not None and glob_holds(patterns, exe.removesuffix(DELETED))
-
-
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
 # Compiled patterns are kept by the tuple they came from: rules share their terms, so this holds one entry a
 # distinct list of patterns. Each policy's matcher begins with none, and nothing is compiled twice.
-_compiled: dict[tuple[str, tuple[str, ...]], re.Pattern[str]] = {}
+@cache
+def _glob(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(fnmatch.translate, patterns)))
+
+
+@cache
+def _regex(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join([f"(?:{one})" for one in patterns]))
+
 
 # One automaton for all expressions on names of a policy.
 _regexes = NameRegexes(())
 _numbers: dict[bytes, int] = {}
-
-
-def _glob(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return _combined("glob", patterns)
-
-
-def _regex(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return _combined("regex", patterns)
 
 
 def _share_regexes(patterns: list[bytes]) -> None:
@@ -438,14 +436,3 @@ def _number(pattern: bytes) -> int:
     if pattern not in _numbers:
         _share_regexes([*_numbers, pattern])
     return _numbers[pattern]
-
-
-def _combined(kind: str, patterns: tuple[str, ...]) -> re.Pattern[str]:
-    key = (kind, patterns)
-    pattern = _compiled.get(key)
-    if pattern is None:
-        parts = (
-            [fnmatch.translate(one) for one in patterns] if kind == "glob" else [f"(?:{p})" for p in patterns]
-        )
-        pattern = _compiled[key] = re.compile("|".join(parts))
-    return pattern

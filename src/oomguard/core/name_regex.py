@@ -71,6 +71,11 @@ class _Node(NamedTuple):
     at: str = ""
     is_end: bool = False
 
+    @property
+    def is_place(self) -> bool:
+        """Whether a search can be at it: it takes a character, is an end, or waits for `$`."""
+        return self.character is not None or self.test is not None or self.is_end or self.at == "$"
+
 
 class NameRegexes:
     """Searches names for expressions, each with a number of its own. UnsupportedError: one is not allowed.
@@ -114,8 +119,7 @@ class NameRegexes:
         else:
             for one in node.then:
                 then |= reached[one - begun]
-        has_bit = node.character is not None or node.test is not None or node.is_end or node.at == "$"
-        reached.append(bit >> begun if has_bit else 0 if node.at else then)
+        reached.append(bit >> begun if node.is_place else 0 if node.at else then)
         if node.character is not None:
             self._by_character[node.character] = self._by_character.get(node.character, 0) | bit
         elif node.test is not None:
@@ -192,14 +196,7 @@ class NameRegexes:
             node = self._nodes[number]
             if node.character is None and node.test is None and (not node.at or node.at in at):
                 left += node.then
-        return frozenset(
-            number
-            for number in seen
-            if (node := self._nodes[number]).character is not None
-            or node.test is not None
-            or node.is_end
-            or node.at == "$"
-        )
+        return frozenset(number for number in seen if self._nodes[number].is_place)
 
 
 def _bits(places: Iterable[int]) -> int:
