@@ -1,6 +1,7 @@
 """Changes of values, their causes, and their outcomes."""
 
 from collections.abc import Iterable
+from itertools import groupby
 
 from oomguard.core.process import Identity
 from oomguard.core.rule import Rule
@@ -83,10 +84,4 @@ class Outcome(NamedTuple):
 
 def grouped(changes: Iterable[SetSysctl]) -> list[list[SetSysctl]]:
     """Return the changes in lists; each list is made as a whole or not at all."""
-    found: list[list[SetSysctl]] = []
-    for change in changes:
-        if found and change.group and change.group == found[-1][0].group:
-            found[-1].append(change)
-        else:
-            found.append([change])
-    return found
+    return [[*group] for _, group in groupby(changes, key=lambda change: change.group or change.name)]

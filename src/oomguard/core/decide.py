@@ -112,11 +112,6 @@ class Match(NamedTuple):
     situation: Situation | None = None
 
 
-def refused(refusal: Refusal | None) -> Obstacle | None:
-    """Return a refusal as an obstacle, or None."""
-    return None if refusal is None else Obstacle("refused", *refusal)
-
-
 def decide(
     identity: Identity, comm: bytes, situation: Situation, match: Match, *, is_held: bool = False
 ) -> Decision:

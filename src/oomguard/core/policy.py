@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from stat import S_ISCHR
 
-from oomguard.core.rule import Rule, Terms
+from oomguard.core.rule import Rule, Terms, bounded
 from oomguard.core.rule_table import RuleTable
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.text import counted, printable
@@ -64,11 +64,6 @@ class SysctlSetting(NamedTuple):
     def wanted(self, own: int) -> int:
         """Return the value that the sysctl should have, if it has `own` without oomguard."""
         return bounded(self.kind, self.value, own)
-
-
-def bounded(kind: "SysctlKind", value: int, own: int) -> int:
-    """Return `value`, or `own` if that is within the bound."""
-    return value if kind == "exact" else max(own, value) if kind == "at_least" else min(own, value)
 
 
 class PressureLimit(NamedTuple):

@@ -11,11 +11,16 @@ from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from typing import Literal
 
-    from oomguard.core.choices import Children, Scope, Trust, ValueKind
+    from oomguard.core.choices import Children, Scope, SysctlKind, Trust, ValueKind
 
 
 OOM_SCORE_ADJ_MIN = -1000
 OOM_SCORE_ADJ_MAX = 1000
+
+
+def bounded(kind: "SysctlKind", value: int, own: int) -> int:
+    """Return `value`, or `own` if that is within the bound."""
+    return value if kind == "exact" else max(own, value) if kind == "at_least" else min(own, value)
 
 
 class Value(NamedTuple):
@@ -26,15 +31,7 @@ class Value(NamedTuple):
 
     def wanted(self, own: int) -> int:
         """Return the value for a process whose own is `own`."""
-        match self.kind:
-            case "exact":
-                return self.number
-            case "at_most":
-                return min(own, self.number)
-            case "at_least":
-                return max(own, self.number)
-            case "keep":
-                return own
+        return own if self.kind == "keep" else bounded(self.kind, self.number, own)
 
     @property
     def protects(self) -> bool:

@@ -6,7 +6,7 @@ All of it is pure: `oomguard plan` and the daemon use the same functions, so the
 from collections.abc import Iterator, Mapping, Sequence
 
 from oomguard.core.change import SetSysctl
-from oomguard.core.decide import Refusal, refused
+from oomguard.core.decide import Obstacle, Refusal
 from oomguard.core.entry import Entry, own_value
 from oomguard.core.guard import guard
 from oomguard.core.overcommit import MODE, STRICT, Memory, Peak, interlock, write_order
@@ -93,8 +93,8 @@ def _diff_group(
         group = SYSCTLS[name].group if is_one else ""
         changes.append(SetSysctl(name, actual[name], value, why, source, group=group, said=said))
     refusal = refusal_of(changes, policy, actual, memory, peak)
-    for change in changes:
-        yield change._replace(obstacle=refused(refusal))
+    obstacle = None if refusal is None else Obstacle("refused", *refusal)
+    yield from (change._replace(obstacle=obstacle) for change in changes)
 
 
 def refusal_of(
@@ -132,10 +132,8 @@ def _must_write(
 
 
 def _is_ours(name: str, actual: Mapping[str, int], ledger: Mapping[str, Entry]) -> bool:
-    return ledger[name].is_ours(actual[name]) and not _is_foreign(SYSCTLS[name].partner, actual, ledger)
-
-
-def _is_foreign(partner: str, actual: Mapping[str, int], ledger: Mapping[str, Entry]) -> bool:
-    """Return whether something else has set the partner: writing this one would zero it."""
-    value = actual.get(partner, 0)
-    return value != 0 and not (partner in ledger and ledger[partner].is_ours(value))
+    """Return whether oomguard set it, and nothing else its partner: writing this one would zero that."""
+    partner = SYSCTLS[name].partner
+    beside = actual.get(partner, 0)
+    is_foreign = beside != 0 and not (partner in ledger and ledger[partner].is_ours(beside))
+    return ledger[name].is_ours(actual[name]) and not is_foreign

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from oomguard.core.choices import SysctlKind
 from oomguard.core.host import AskedHost
-from oomguard.core.policy import bounded
+from oomguard.core.rule import bounded
 from oomguard.core.sysctl import ULONG_MAX, Sysctl
 from oomguard.core.text import kib
 from oomguard.policy.sysctl_model import Knob

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from oomguard.core.choices import SysctlKind
 
-from oomguard.core.policy import bounded
 from oomguard.core.process import Identity
+from oomguard.core.rule import bounded
 from oomguard.core.text import legible
 
 STATUS_FILE = "status.json"
