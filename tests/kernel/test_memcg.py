@@ -7,17 +7,16 @@ import pytest
 from fakeproc import FakeProc
 from oomguard.core.errors import OomguardError
 from oomguard.kernel.memcg import (
-    Hierarchy,
     Memcg,
     ancestors,
     count_cgroups,
     group_killed_with,
     members,
     open_memcg,
-    parse_mountinfo,
     read_limits,
     read_used_bytes,
 )
+from oomguard.kernel.mountinfo import Mount, find_cgroups, parse_mounts
 from oomguard.kernel.procfs import Procfs
 from oomguard.oom.badness import CgroupLimits
 
@@ -26,17 +25,22 @@ V2 = b"31 20 0:27 / /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup2 rw,nsde
 PIDS = b"32 20 0:28 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n"
 
 
+def find_memory(raw: bytes) -> Mount | None:
+    """Return the mount of the memory controller."""
+    return find_cgroups(parse_mounts(raw), "memory")
+
+
 def test_with_version_1_mounted_that_is_where_memory_is() -> None:
     """On a hybrid host the unified hierarchy has no memory controller."""
-    assert parse_mountinfo(PIDS + V2 + V1) == Hierarchy("/sys/fs/cgroup/memory", "/", is_v2=False)
-    assert parse_mountinfo(PIDS + V2) == Hierarchy("/sys/fs/cgroup/unified", "/", is_v2=True)
-    assert parse_mountinfo(PIDS) is None
+    assert find_memory(PIDS + V2 + V1) == Mount("/sys/fs/cgroup/memory", "/", "cgroup", ["rw", "memory"])
+    assert find_memory(PIDS + V2) == Mount("/sys/fs/cgroup/unified", "/", "cgroup2", ["rw", "nsdelegate"])
+    assert find_memory(PIDS) is None
 
 
 def test_a_mount_point_with_a_space_is_found() -> None:
     """The kernel escapes it."""
     raw = b"31 20 0:27 /k\\134x /mnt/c\\040g rw - cgroup2 none rw\n"
-    assert parse_mountinfo(raw) == Hierarchy("/mnt/c g", "/k\\x", is_v2=True)
+    assert find_memory(raw) == Mount("/mnt/c g", "/k\\x", "cgroup2", ["rw"])
 
 
 def make(mount: Path, path: str, **files: str) -> None:

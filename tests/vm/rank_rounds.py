@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 from oomguard.core.policy import Policy
 from oomguard.diagnose.ranker import Ranker
 from oomguard.diagnose.this_host import ThisHost
-from oomguard.kernel.memcg import open_memcg, parse_mountinfo
+from oomguard.kernel.memcg import open_memcg
+from oomguard.kernel.mountinfo import Mount, find_cgroups, parse_mounts
 from oomguard.kernel.procfs import Procfs
 from oomguard.oom.ranking import Ranked
 from oomguard.reconcile.preview import Preview
@@ -212,22 +213,26 @@ def available_kib() -> int:
     return int(found[1])
 
 
+def find_memory(procfs: Procfs) -> Mount:
+    """Find the mount of the memory controller."""
+    mount = find_cgroups(parse_mounts(procfs.own_mounts()), "memory")
+    assert mount is not None
+    return mount
+
+
 def is_v2(procfs: Procfs) -> bool:
     """Tell which version the memory controller is of."""
-    hierarchy = parse_mountinfo(procfs.own_mounts())
-    assert hierarchy is not None
-    return hierarchy.is_v2
+    return find_memory(procfs).kind == "cgroup2"
 
 
 def make_cgroup(procfs: Procfs) -> str:
     """Make an empty cgroup with a limit, and return its folder."""
-    hierarchy = parse_mountinfo(procfs.own_mounts())
-    assert hierarchy is not None
-    folder = hierarchy.mount + CGROUP
-    if hierarchy.is_v2:
-        Path(hierarchy.mount, "cgroup.subtree_control").write_text("+memory")
+    mount = find_memory(procfs).point
+    folder = mount + CGROUP
+    if is_v2(procfs):
+        Path(mount, "cgroup.subtree_control").write_text("+memory")
     os.makedirs(folder, exist_ok=True)
-    name = "memory.max" if hierarchy.is_v2 else "memory.limit_in_bytes"
+    name = "memory.max" if is_v2(procfs) else "memory.limit_in_bytes"
     Path(folder, name).write_text(str(CGROUP_LIMIT_MIB * MIB))
     return folder
 

@@ -5,7 +5,7 @@ import os
 
 from oomguard.core.cgroup import folders_above
 from oomguard.kernel.host_file import only_root_writes
-from oomguard.kernel.mountinfo import parse_mounts
+from oomguard.kernel.mountinfo import find_cgroups, parse_mounts
 
 
 def parse_systemd_mount(raw: bytes) -> str | None:
@@ -13,15 +13,8 @@ def parse_systemd_mount(raw: bytes) -> str | None:
 
     On cgroup v1 and hybrid hosts that is `name=systemd`, else the unified one, as for `parse_cgroup`.
     """
-    unified = None
-    for mount in parse_mounts(raw):
-        if mount.root != "/":
-            continue
-        if mount.kind == "cgroup" and "name=systemd" in mount.options:
-            return mount.point
-        if mount.kind == "cgroup2" and unified is None:
-            unified = mount.point
-    return unified
+    found = find_cgroups((one for one in parse_mounts(raw) if one.root == "/"), "name=systemd")
+    return None if found is None else found.point
 
 
 class CgroupFolders:

@@ -4,11 +4,12 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
 from oomguard.core.typed import NamedTuple
-from oomguard.kernel.mountinfo import parse_mounts
+from oomguard.kernel.mountinfo import find_cgroups, parse_mounts
 from oomguard.kernel.procfs import Procfs
 from oomguard.oom.badness import CgroupLimits
 
@@ -23,14 +24,6 @@ _NO_FILE = (
 )
 
 
-class Hierarchy(NamedTuple):
-    """Where memory cgroups are mounted. `root` is the cgroup mounted there, "/" outside containers."""
-
-    mount: str
-    root: str
-    is_v2: bool
-
-
 class Memcg(NamedTuple):
     """A memory cgroup: its path as in /proc/PID/cgroup, and its folder."""
 
@@ -39,31 +32,20 @@ class Memcg(NamedTuple):
     is_v2: bool
 
 
-def parse_mountinfo(raw: bytes) -> Hierarchy | None:
-    """Return where mountinfo has the memory controller, version 1 first; None if nowhere."""
-    unified = None
-    for mount in parse_mounts(raw):
-        if mount.kind == "cgroup" and "memory" in mount.options:
-            return Hierarchy(mount.point, mount.root, is_v2=False)
-        if mount.kind == "cgroup2" and unified is None:
-            unified = Hierarchy(mount.point, mount.root, is_v2=True)
-    return unified
-
-
 def open_memcg(procfs: Procfs, path: str) -> Memcg:
     """Return the cgroup with this path or folder. OomguardError: there is none."""
-    hierarchy = parse_mountinfo(procfs.own_mounts())
-    if hierarchy is None:
+    mount = find_cgroups(parse_mounts(procfs.own_mounts()), "memory")
+    if mount is None:
         raise OomguardError(
             "no memory cgroups: neither cgroup2 nor the memory controller is mounted",
             hint="omit --cgroup for the whole host",
         )
     wanted = os.path.normpath("/" + path).replace("//", "/")
-    for above in (hierarchy.mount, hierarchy.root.rstrip("/")):
+    for above in (mount.point, mount.root.rstrip("/")):  # outside containers, the root is /
         if above and f"{wanted}/".startswith(f"{above}/"):
             wanted = wanted.removeprefix(above) or "/"
             break
-    memcg = Memcg(wanted, hierarchy.mount + wanted.rstrip("/"), hierarchy.is_v2)
+    memcg = Memcg(wanted, mount.point + wanted.rstrip("/"), is_v2=mount.kind == "cgroup2")
     if not os.path.isdir(memcg.folder):
         raise OomguardError(
             f"{printable(path)}: no such memory cgroup ({printable(memcg.folder)})",
@@ -120,8 +102,7 @@ def members(memcg: Memcg) -> list[int]:
     Each cgroup comes before those below it, and processes in the order in which they joined. Version 1 sorts
     by pid instead.
     """
-    found = dict.fromkeys(pid for pids in members_by_cgroup(memcg) for pid in pids)
-    return list(found)
+    return list(dict.fromkeys(chain.from_iterable(members_by_cgroup(memcg))))
 
 
 def members_by_cgroup(memcg: Memcg) -> Iterator[list[int]]:

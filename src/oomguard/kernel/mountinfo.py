@@ -1,6 +1,6 @@
 """The mounts of a mount namespace, from /proc/PID/mountinfo."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from oomguard.core.typed import NamedTuple
 
@@ -21,6 +21,17 @@ def parse_mounts(raw: bytes) -> Iterator[Mount]:
         fields, (kind, _, options, *_) = before.split(" "), (*after.split(" "), "", "", "")
         if len(fields) > 4:
             yield Mount(_unescape(fields[4]), _unescape(fields[3]), kind, options.split(","))
+
+
+def find_cgroups(mounts: Iterable[Mount], controller: str) -> Mount | None:
+    """Return the mount of version 1 with a controller, else the first of version 2, None without either."""
+    unified = None
+    for mount in mounts:
+        if mount.kind == "cgroup" and controller in mount.options:
+            return mount
+        if mount.kind == "cgroup2" and unified is None:
+            unified = mount
+    return unified
 
 
 def _unescape(text: str) -> str:
