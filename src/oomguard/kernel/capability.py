@@ -56,13 +56,13 @@ def own_sets() -> Sets:
     return Sets(*(low | high << 32 for low, high in zip(low_and_high[:3], low_and_high[3:], strict=True)))
 
 
-def drop_effective(*capabilities: int) -> None:
-    """Remove capabilities from the calling thread's effective set; `effective` puts them into effect again.
+def drop_effective(capability: int) -> None:
+    """Remove a capability from the calling thread's effective set; `effective` puts it into effect again.
 
     OSError (EPERM): a sandbox forbids capset(2), as systemd's SystemCallFilter=~@privileged does.
     """
     before = own_sets()
-    _set_effective(before, before.effective & ~_mask(capabilities))
+    _set_effective(before, before.effective & ~(1 << capability))
 
 
 @contextmanager
@@ -76,17 +76,13 @@ def effective(capability: int) -> Iterator[bool]:
     if not has(before.permitted, capability):
         yield False
         return
-    bit = _mask((capability,))
+    bit = 1 << capability
     _set_effective(before, before.effective | bit)
     try:
         yield True
     finally:
         now = own_sets()  # the block may have dropped others
         _set_effective(now, now.effective & ~bit | before.effective & bit)
-
-
-def _mask(capabilities: tuple[int, ...]) -> int:
-    return sum(1 << capability for capability in set(capabilities))
 
 
 def _set_effective(sets: Sets, mask: int) -> None:

@@ -243,7 +243,7 @@ class Connector:
 
     def watch_parents(self, parents: frozenset[int]) -> bool:
         """Report every fork of these processes on the first socket; return whether that is new."""
-        return parents != self._wanted.parents and self._want(self._wanted._replace(parents=parents))
+        return self._want(self._wanted._replace(parents=parents))
 
     def mute(self, pids: frozenset[int], *, all_renames: bool) -> None:
         """Drop changes of name and user by `pids`; with `all_renames`, all renames except our own."""

@@ -35,11 +35,8 @@ def find_program(process: int, file: str, mounts: bytes) -> Program | None:
 
     `mounts` is the reader's own mountinfo.
     """
-    path = read_exe(process, file)
-    if path is None:
-        return None
     try:
-        running = os.stat(file, dir_fd=process)
+        path, running = os.readlink(file, dir_fd=process), os.stat(file, dir_fd=process)
     except ProcessLookupError:
         raise
     except OSError:

@@ -43,14 +43,8 @@ def read_file(directory: int, path: str, limit: int) -> bytes:
 
 def read_records(directory: int, path: str) -> bytes:
     """Read a file that the kernel returns in whole lines, some 4 KiB for each read (fs/seq_file.c)."""
-    fd = os.open(path, READ, dir_fd=directory)
-    try:
-        raw = bytearray()
-        while chunk := os.read(fd, _CHUNK):
-            raw += chunk
-    finally:
-        os.close(fd)
-    return bytes(raw)
+    with open(os.open(path, READ, dir_fd=directory), "rb", buffering=0) as file:
+        return file.readall()
 
 
 def read_whole(directory: int, path: str) -> bytes:

@@ -19,12 +19,7 @@ def observe_sysctls(procfs: Procfs, names: Iterable[str]) -> dict[str, int]:
     wanted |= {partner for name in wanted if (partner := SYSCTLS[name].partner)}
     if wanted.intersection(KNOBS):
         wanted.update(KNOBS)
-    found = {}
-    for name in sorted(wanted):
-        value = read_sysctl(procfs, name)
-        if value is not None:
-            found[name] = value
-    return found
+    return {name: value for name in sorted(wanted) if (value := read_sysctl(procfs, name)) is not None}
 
 
 def read_sysctl(procfs: Procfs, name: str) -> int | None:
@@ -117,8 +112,5 @@ def observe_kills(procfs: Procfs) -> int | None:
 
 def meminfo_fields(raw: bytes) -> dict[bytes, int]:
     """Parse /proc/meminfo (fs/proc/meminfo.c). Its unit, kB, is KiB."""
-    fields = {}
-    for line in raw.splitlines():
-        key, _, rest = line.partition(b":")
-        fields[key] = int(rest.split()[0])
-    return fields
+    split = (line.partition(b":") for line in raw.splitlines())
+    return {key: int(rest.split()[0]) for key, _, rest in split}
