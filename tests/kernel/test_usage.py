@@ -19,7 +19,7 @@ from oomguard.kernel.proc_files import parse_stat
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.kernel.sysctl_files import observe_memory
-from oomguard.kernel.usage import PAGE_KIB, observe_candidate, observe_candidates, parse_held
+from oomguard.kernel.usage import PAGE_KIB, observe_candidate, parse_held
 from oomguard.oom.badness import CURRENT, ERAS, Era, Usage, badness, era_of, global_pages
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def test_a_process_that_ended_is_left_out(proc: FakeProc, procfs: Procfs) -> Non
     fill(proc, 8, score=666)
     fill(proc, 9, score=666)
     (proc.root / "9" / "stat").unlink()
-    assert [candidate.identity.pid for candidate, _ in observe_candidates(procfs, [7, 8, 9])] == [8]
+    assert [one.pid for one in procfs.processes([7, 8, 9]) if observe_candidate(one) is not None] == [8]
 
 
 # The real kernel

@@ -12,7 +12,7 @@ from oomguard.core.text import printable
 from oomguard.kernel.memcg import Memcg, members_by_cgroup
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.procfs import ProcessHandle, Procfs
-from oomguard.kernel.usage import PAGE_KIB, observe_candidates
+from oomguard.kernel.usage import PAGE_KIB, observe_candidate
 from oomguard.oom.badness import CURRENT, era_of
 from oomguard.oom.ranking import Candidate, Domain, rank
 
@@ -48,16 +48,13 @@ class Sampler:
                     scores.append((score, pid))
             yield
         scores.sort(reverse=True)
-        closer = sorted(pid for _, pid in scores[:_CLOSER_LOOK])
-        seen = []
-        for candidate, handle in observe_candidates(self._procfs, closer, self._era):
-            seen.append((candidate, _unit(handle)))
-            yield
-        unit_of = {candidate.identity: unit for candidate, unit in seen}
-        ranked = rank([candidate for candidate, _ in seen], Domain(pages, PAGE_KIB, era=self._era))
-        return tuple(
-            [self._holder(one.candidate, unit_of[one.candidate.identity]) for one in ranked[:HOLDERS]]
-        )
+        unit_of: dict[Candidate, str] = {}
+        for handle in self._procfs.processes(sorted(pid for _, pid in scores[:_CLOSER_LOOK])):
+            if (candidate := observe_candidate(handle, self._era)) is not None:
+                unit_of[candidate] = _unit(handle)
+                yield
+        ranked = rank([*unit_of], Domain(pages, PAGE_KIB, era=self._era))
+        return tuple([self._holder(one.candidate, unit_of[one.candidate]) for one in ranked[:HOLDERS]])
 
     def _holder(self, candidate: Candidate, unit: str) -> Holder:
         rule = self._rule_of(candidate.identity.pid)

@@ -6,7 +6,7 @@ whose counters lag behind by what each CPU has not added yet. From 7.0 on, oom_b
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 from oomguard.core.process import INIT_PID, UnknownFactError
@@ -14,7 +14,7 @@ from oomguard.core.trust import NOBODY
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
 from oomguard.kernel.proc_files import GONE, HIDDEN, Stat, parse_stat, status_line
-from oomguard.kernel.procfs import ProcessHandle, Procfs
+from oomguard.kernel.procfs import ProcessHandle
 from oomguard.oom.badness import CURRENT, Era, Usage
 from oomguard.oom.ranking import Candidate
 
@@ -141,16 +141,6 @@ def observe_candidate(
         )
     except (*GONE, HIDDEN):
         return None
-
-
-def observe_candidates(
-    procfs: Procfs, pids: Iterable[int], era: Era = CURRENT
-) -> Iterator[tuple[Candidate, ProcessHandle]]:
-    """Yield each candidate with its open process, which closes on the next step."""
-    for handle in procfs.processes(pids):
-        candidate = observe_candidate(handle, era)
-        if candidate is not None:
-            yield candidate, handle
 
 
 def _exemption(pid: int, value: int, score: int, era: Era) -> "Exemption":
