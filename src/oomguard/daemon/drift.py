@@ -120,13 +120,13 @@ class DriftWatch:
         """Drop the watch on a process."""
         known = self._processes.get(identity.pid)
         if known is not None and known.start_time_ticks == identity.start_time_ticks:
-            self._forget(identity.pid)
+            self.forget(identity.pid)
 
     def release_recycled(self, identity: Identity) -> None:
         """Drop the watch on an earlier process with this pid: it would never report anything."""
         known = self._processes.get(identity.pid)
         if known is not None and known.start_time_ticks != identity.start_time_ticks:
-            self._forget(identity.pid)
+            self.forget(identity.pid)
 
     def others(self, pids: Container[int]) -> list[int]:
         """Return the watched processes that are not among `pids`. Dropping one takes 10 µs."""
@@ -134,13 +134,16 @@ class DriftWatch:
 
     def forget(self, pid: int) -> None:
         """Drop the watch on the process that has or had a pid, if there is one."""
-        if pid in self._processes:
-            self._forget(pid)
+        watch = self._processes.pop(pid, None)
+        if watch is not None:
+            self._pid_of.pop(watch.wd, None)
+            self._yielding.pop(pid, None)
+            self._drop(watch)
 
     def forget_all(self) -> None:
         """Drop the watches on all processes at once."""
         for pid in list(self._processes):
-            self._forget(pid)
+            self.forget(pid)
 
     def retry(self) -> None:
         """Try again to set the watches for which there was no room."""
@@ -170,7 +173,7 @@ class DriftWatch:
     def _add(self, path: str, *, start_time_ticks: int, yields: bool = False) -> _Watch | None:
         watch = self._try(path, start_time_ticks)
         if watch is None and self.full and self._yielding and not yields:
-            self._forget(next(iter(self._yielding)))
+            self.forget(next(iter(self._yielding)))
             self.full = ""
             watch = self._try(path, start_time_ticks)
         return watch
@@ -202,12 +205,6 @@ class DriftWatch:
             elif error.errno != errno.EACCES:  # inotify needs read permission, which may be missing
                 raise
             return None
-
-    def _forget(self, pid: int) -> None:
-        watch = self._processes.pop(pid)
-        self._pid_of.pop(watch.wd, None)
-        self._yielding.pop(pid, None)
-        self._drop(watch)
 
     def _drop(self, watch: _Watch) -> None:
         assert self._inotify is not None

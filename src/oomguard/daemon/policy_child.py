@@ -37,7 +37,7 @@ class PolicyChild:
     """
 
     def __init__(self, path: str, host: Host | None, *, deadline: float, copy: Copy) -> None:
-        self._path = path
+        self._hint = f"run `oomguard check{policy_option([path])}` to see why"
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             os.set_blocking(writer, True)
@@ -103,7 +103,7 @@ class PolicyChild:
         raise OomguardError(
             f"cannot read the policy: the process that reads it {_ending(status, cpu_seconds)}"
             + (f" ({self._error})" if self._error else ""),
-            hint=f"run `oomguard check{policy_option([self._path])}` to see why",
+            hint=self._hint,
         )
 
     def _reap(self) -> tuple[int, float]:
@@ -118,8 +118,7 @@ class PolicyChild:
             if not readable:
                 self.kill()
                 raise OomguardError(
-                    f"reading the policy took more than {DEADLINE_SECONDS:.0f} s",
-                    hint=f"run `oomguard check{policy_option([self._path])}` to see why",
+                    f"reading the policy took more than {DEADLINE_SECONDS:.0f} s", hint=self._hint
                 )
 
 

@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.match import Matcher, first_unmet
 from oomguard.core.policy import Policy
-from oomguard.core.process import Program
+from oomguard.core.process import INIT_PID, Program
 from oomguard.core.rule import Rule
 from oomguard.core.trust import DYNAMIC_UIDS, trust_refusal
 from oomguard.oom.badness import IMMUNE
-from oomguard.oom.postmortem import INIT, Finding, Place, rank_tasks, task_badness
+from oomguard.oom.postmortem import Finding, Place, rank_tasks, task_badness
 from oomguard.oom.report import Task
 
 _CONTAINER = re.compile(r"kubepods|docker|cri-containerd|crio-|libpod|lxc|/machine\.slice/")
@@ -112,7 +112,9 @@ class Backtester:
             return None
         open_rules: dict[int, Rule] = {}
         verdicts = [
-            (Verdict(task.oom_score_adj),) if task.pid == INIT else self._verdicts(task, finding, open_rules)
+            (Verdict(task.oom_score_adj),)
+            if task.pid == INIT_PID
+            else self._verdicts(task, finding, open_rules)
             for task in report.tasks
         ]
         likely = rank_tasks(report.tasks, [found[0].value for found in verdicts], total, era)
@@ -130,11 +132,10 @@ class Backtester:
             is_met, is_certain = _is_met(rule, facts)
             if not is_met:
                 continue
-            verdict = Verdict(rule.terms.value.wanted(own), rule)
             trusted = _is_trusted(rule, facts, own, self._first_person_uid)
             if trusted is False:
                 continue
-            found.append(verdict)
+            found.append(Verdict(rule.terms.value.wanted(own), rule))
             if is_certain and trusted:
                 return tuple(found)
             open_rules[rule.number] = rule
@@ -168,7 +169,7 @@ def _bounds(one: Replayed, finding: Finding) -> tuple[int | None, int | None]:
     era, total = finding.era, finding.total_pages
     assert era is not None
     assert total is not None
-    if one.place.task.pid == INIT:
+    if one.place.task.pid == INIT_PID:
         return None, None
     points = [task_badness(one.place.task, verdict.value, total, era) for verdict in one.verdicts]
     known = [number for number in points if number is not None and (number or era.least is None)]

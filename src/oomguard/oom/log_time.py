@@ -1,6 +1,7 @@
 """The times of lines of a log, as far as they can be compared: many have no year, and any language."""
 
 import re
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 
@@ -45,14 +46,11 @@ def _clock_between(one: Line, other: Line) -> float | None:
 @lru_cache(64)
 def moment_of(when: str) -> float | None:
     """Return a time in seconds since 1970, this host's if it has no zone; None if only people can read it."""
-    try:
+    with suppress(ValueError):
         return float(when)
-    except ValueError:
-        pass
-    try:
+    with suppress(ValueError, OverflowError):
         return datetime.fromisoformat(when.replace(",", ".")).timestamp()
-    except (ValueError, OverflowError):
-        return None
+    return None
 
 
 _TIME = re.compile(r"(\d\d):(\d\d):(\d\d)(?:[.,]\d{1,9})?")

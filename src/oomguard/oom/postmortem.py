@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from oomguard.core.choices import Constraint
+from oomguard.core.process import INIT_PID
 from oomguard.oom.badness import (
     CURRENT,
     IMMUNE,
@@ -25,7 +26,6 @@ Why = Literal["highest", "child", "allocating", "sysrq", "lower", "unknown"]
 """Why the victim: the highest badness; a child of the highest; it asked for memory; somebody pressed SysRq-f;
 another process was higher, by this calculation; or the report does not show it."""
 
-INIT = 1
 _MESSAGES: dict[str, Constraint] = {
     "Memory cgroup": "memcg",
     "No available memory in cpuset": "cpuset",
@@ -160,7 +160,7 @@ def _decider(victim: Place | None, largest: Place | None, total: int, era: Era) 
 def rank_tasks(tasks: Sequence[Task], values: Sequence[int], total_pages: int, era: Era) -> list[Place]:
     """Return the tasks with these values in kill order, those that are never killed last."""
     points = [
-        None if task.pid == INIT else task_badness(task, value, total_pages, era)
+        None if task.pid == INIT_PID else task_badness(task, value, total_pages, era)
         for task, value in zip(tasks, values, strict=True)
     ]
     order = kill_order(points, era=era)
