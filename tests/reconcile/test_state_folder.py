@@ -264,7 +264,7 @@ def test_a_folder_that_cannot_be_made_anew_is_an_error_of_its_own(folder: StateF
     else:
         os.mkdir(folder.path)
         os.chmod(folder.path, 0o777)
-    for write in (lambda: folder.replace("ledger", b""), lambda: folder.open_append("ledger")):
+    for write in (lambda: folder.replace("ledger", b""), lambda: folder.open_file("ledger", os.O_WRONLY)):
         with pytest.raises(OSError, match=folder.path) as caught:
             write()
         assert caught.value.errno == errno.ESTALE

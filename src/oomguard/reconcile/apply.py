@@ -9,6 +9,7 @@ from oomguard.core.change import Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.decide import TO_LOWER, Refusal
 from oomguard.core.entry import Entry, intended
 from oomguard.core.protection import JUST_BELOW_ZERO, home_service
+from oomguard.core.rule import Rule
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.typed import NamedTuple
 from oomguard.kernel.floor import Privilege
@@ -182,7 +183,7 @@ def apply_oom_score_adj(
             # It may be below its floor: a foreign write, such as root's with choom, moves the floor up.
             _write(change.after, handle, privilege, moves_floor=change.moved_floor)
         else:
-            _write_rule(change, known, handle, ledger, now_ticks, privilege)
+            _write_rule(change, change.rule, known, handle, ledger, now_ticks, privilege)
     except GONE:
         ledger.forget_process(change.identity.pid)
         return Outcome(change, "vanished", errno.ESRCH)
@@ -228,6 +229,7 @@ def take_floor(handle: ProcessHandle, ledger: Ledger, privilege: Privilege) -> O
 
 def _write_rule(
     change: SetOomScoreAdj,
+    rule: Rule,
     known: Entry | None,
     handle: ProcessHandle,
     ledger: Ledger,
@@ -241,11 +243,7 @@ def _write_rule(
         # The rule no longer lowers it: restore its original value and floor; the next write need not move it.
         _write(change.own, handle, privilege, moves_floor=True)
         entry = entry._replace(moved_floor=False)
-    if (
-        change.rule is not None
-        and change.rule.terms.children == "reset"
-        and change.after < min(0, change.own)
-    ):
+    if rule.terms.children == "reset" and change.after < min(0, change.own):
         ledger.record_protection(change.after, home_service(handle.cgroup), change.own, now_ticks)
     is_known = known is not None and known.is_written and known.given == change.after
     if known is None or not is_known or known.moved_floor != entry.moved_floor:

@@ -10,7 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from oomguard.core.sample import Holder, Left, Sample
 from oomguard.core.typed import TYPE_CHECKING
@@ -54,7 +54,7 @@ class Recorder:
         if self._fd >= 0:
             return ""
         try:
-            self._fd = self._folder.open_file(FILE)
+            self._fd = self._folder.open_file(FILE, os.O_RDWR)
             os.ftruncate(self._fd, _SIZE)  # whatever it was before: what decodes still counts
             os.posix_fallocate(self._fd, 0, _SIZE)
             found = [(number, slot) for number, slot, _ in _slots(self._chunks())]
@@ -101,10 +101,8 @@ def read_samples(state_dir: str) -> list[Sample] | None:
     folder = find_state_folder(state_dir)
     if folder is None:
         return None
-    try:
+    with closing(folder):
         raw = folder.read(FILE) if folder.is_ours else None
-    finally:
-        folder.close()
     return None if raw is None else decode_samples([raw])
 
 

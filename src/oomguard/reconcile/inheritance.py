@@ -142,7 +142,7 @@ class Inheritance:
         cgroup = handle.cgroup
         service = home_service(cgroup)
         # A user can move own processes into a cgroup that systemd delegated to that user.
-        if service and self._procfs.cgroups.are_roots(f"{cgroup}/any") is False:
+        if service and handle.is_where_root_put_it is False:
             service = ""
         is_trusted = self._matching.is_trusted(handle)
         in_container = not service and handle.in_container  # in a service it does not matter

@@ -211,7 +211,7 @@ class Ledger:
             with suppress(OSError):  # the existing file is whole, only long
                 self._rewrite()  # what is written again and again between two passes must not fill /run
         if self._fd < 0:
-            self._fd = self._folder.open_append(_FILE)
+            self._fd = self._folder.open_file(_FILE, os.O_WRONLY | os.O_APPEND)
         missing = self._unwritten
         line = b"" if missing is None else _line(_text(missing, self.entry(missing)), self._seed)
         line += _line(text, self._seed)
@@ -235,7 +235,7 @@ class Ledger:
         self._lines, self._longest, self._is_stale = len(lines), _SLACK_LINES, False
         self._unconfirmed = self._unwritten = None
         self._close_file()
-        self._fd = self._folder.open_append(_FILE)
+        self._fd = self._folder.open_file(_FILE, os.O_WRONLY | os.O_APPEND)
 
     def _close_file(self) -> None:
         if self._fd >= 0:

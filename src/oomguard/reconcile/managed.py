@@ -261,7 +261,7 @@ class ManagedProcesses:
             self._update(handle, one, decision)
             if finding.is_unchanged:
                 one.unchanged = hash((handle.inode, handle.comm, decision.current))
-        if one.rule is None and one.is_empty:
+        if one.is_empty:
             del self.known[pid]
 
     def _update(self, handle: ProcessHandle, one: Known, decision: Decision) -> None:

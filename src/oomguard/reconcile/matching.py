@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from oomguard.core.budget import Budget
 from oomguard.core.match import Matcher, first_unmet, search
@@ -69,12 +70,10 @@ class Matching:
     def is_topmost(self, rule: Rule, handle: ProcessHandle) -> bool:
         """Return whether no ancestor of the process meets the rule's conditions."""
         parent_pid = handle.stat.parent_pid
-        try:
+        with suppress(*GONE):  # an ancestor has ended; its children are init's now
             for parent in self.procfs.ancestors(parent_pid):
                 if first_unmet(rule, parent, self.search) is None:
                     return False
-        except GONE:
-            pass  # an ancestor has ended; its children are init's now
         return True
 
     def search(self, pattern: re.Pattern[str], text: str, handle: ProcessHandle) -> bool:

@@ -112,12 +112,11 @@ class Preview:
 
     def _sysctl_obstacle(self, changes: list[SetSysctl]) -> Obstacle | None:
         for change in changes:
-            name = change.name if len(changes) > 1 else ""
-            denied = self._sysctl_denial(change)
-            if denied is None and change.name in self._contended:
-                denied = _CONTENDED
+            denied = self._sysctl_denial(change) or (_CONTENDED if change.name in self._contended else None)
+            if denied is not None and len(changes) > 1:
+                return denied._replace(reason=f"{change.name}: {denied.reason}")
             if denied is not None:
-                return denied._replace(reason=f"{name}: {denied.reason}") if name else denied
+                return denied
         return None
 
     def _sysctl_denial(self, change: SetSysctl) -> Obstacle | None:

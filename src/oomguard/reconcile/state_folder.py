@@ -9,7 +9,7 @@ import fcntl
 import os
 import shlex
 import stat
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
@@ -119,15 +119,10 @@ class StateFolder:
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.fd)
 
-    def open_append(self, name: str) -> int:
-        """Open a file to append lines; the caller closes the descriptor. ESTALE: as for `replace`."""
+    def open_file(self, name: str, flags: int) -> int:
+        """Open a file, created if missing; the caller closes the descriptor. ESTALE: as for `replace`."""
         self._remake_if_gone()
-        return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _FILE, 0o600, dir_fd=self.fd)
-
-    def open_file(self, name: str) -> int:
-        """Open a file to read and write; the caller closes the descriptor. ESTALE: as for `replace`."""
-        self._remake_if_gone()
-        return os.open(name, os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=self.fd)
+        return os.open(name, flags | os.O_CREAT | _FILE, 0o600, dir_fd=self.fd)
 
     def has(self, name: str, fd: int) -> bool:
         """Return whether a reader of this folder finds an open file under this name."""
@@ -180,22 +175,17 @@ class LastingFile:
         folder = find_state_folder(self._folder)
         if folder is None:
             return None
-        try:
+        with closing(folder):
             content = folder.read(self._name)
             if content is not None and not folder.is_ours:
                 raise ValueError("others may write to its folder")
             return content
-        finally:
-            folder.close()
 
     def replace(self, content: bytes, *, mode: int = 0o600) -> str:
         """Replace its content; return why that failed, "" if it did not."""
         try:
-            folder = open_state_folder(self._folder)
-            try:
+            with closing(open_state_folder(self._folder)) as folder:
                 folder.replace(self._name, content, mode=mode)
-            finally:
-                folder.close()
         except OSError as error:
             return f"{self.path} cannot be written: {os.strerror(error.errno or errno.EIO)}"
         except OomguardError as error:
