@@ -102,13 +102,13 @@ class KernelLog:
     def value_origins(self, reports: Sequence[Report]) -> list[ValueOrigin | None]:
         """Return from the journal which of the victims' values oomguard set; None for each it did not."""
         victims = [_victim(report) for report in reports]
-        found: dict[tuple[str, str], list[LoggedEntry]] = {}
+        found: dict[str, list[LoggedEntry]] = {}
         if pids := sorted({victim.pid for victim in victims if victim is not None}):
             asked = [*OURS, "OOMGUARD_EVENT=applied", *(f"OBJECT_PID={pid}" for pid in pids)]
             with open_journal(asked, without=_WITHOUT) as journal:
                 for entry in map(parse_entry, journal):
                     if entry is not None:
-                        found.setdefault((entry.pid, entry.comm), []).append(entry)
+                        found.setdefault(entry.pid, []).append(entry)
         return [
             None if victim is None else _origin(victim, float(report.when), found)
             for victim, report in zip(victims, reports, strict=True)
@@ -121,15 +121,18 @@ def _victim(report: Report) -> Kill | None:
     return victim if report.when and victim is not None and victim.oom_score_adj is not None else None
 
 
-def _origin(
-    victim: Kill, moment: float, found: Mapping[tuple[str, str], Sequence[LoggedEntry]]
-) -> ValueOrigin | None:
+def _origin(victim: Kill, moment: float, found: Mapping[str, Sequence[LoggedEntry]]) -> ValueOrigin | None:
     """Return the last change of the victim's value before that moment, if it still had that value."""
-    entries = found.get((str(victim.pid), printable(victim.comm)), ())
+    entries = [one for one in found.get(str(victim.pid), ()) if _is_name(one.comm, printable(victim.comm))]
     last = next((one for one in reversed(entries) if one.time.timestamp() <= moment), None)
     if last is None or last.new != str(victim.oom_score_adj) or not last.rule:
         return None
     return ValueOrigin(last.new, last.rule, last.source, last.time.strftime("%Y-%m-%d %H:%M:%S"))
+
+
+def _is_name(logged: str, name: str) -> bool:
+    """Return whether a process has a name, or had it: as `(postgres)`, systemd is about to run `postgres`."""
+    return logged == name or (logged.startswith("(") and name.endswith(logged[1:].removesuffix(")")))
 
 
 def _once(reports: Iterator[Report]) -> Iterator[Report]:
