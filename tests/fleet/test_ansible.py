@@ -18,7 +18,22 @@ PLAYBOOK = shutil.which("ansible-playbook") or shutil.which("ansible-playbook", 
 NAME = "og-role-test"
 RULE = "rules:\n  - name: {name}\n    oom_score_adj: {value}\n"
 
+BY_SSH = """\
+DOCUMENTATION = "{name: by_ssh, extends_documentation_fragment: [connection_pipelining], options: {}}"
+import os
+from ansible.plugins.connection.local import Connection as Local
+
+class Connection(Local):
+    transport = "by_ssh"
+
+    def put_file(self, in_path, out_path):
+        super().put_file(in_path, out_path)
+        os.chown(out_path, 1000, 1000)
+"""
+"""A connection as by ssh with `become: true`: commands run as root, but copied files belong to who logged in."""
+
 needs_ansible = pytest.mark.skipif(PLAYBOOK is None, reason="ansible-core is missing: sh .ci/extras")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the role gives its files to root")
 
 
 class Host:
@@ -30,6 +45,8 @@ class Host:
         self.policy = self.root / "etc" / "oomguard.yaml"
         self.drop_ins = self.root / "etc" / "oomguard.d"
         self._folder = folder
+        (folder / "connections").mkdir()
+        (folder / "connections" / "by_ssh.py").write_text(BY_SSH)
 
     def play(self, *options: str, state: Path, **variables: object) -> subprocess.CompletedProcess[str]:
         """Run the role with these variables."""
@@ -41,7 +58,7 @@ class Host:
         }
         play = {
             "hosts": "localhost",
-            "connection": "local",
+            "connection": "by_ssh",
             "gather_facts": False,
             "roles": [{"role": "oomguard", "vars": settings | variables}],
         }
@@ -53,6 +70,7 @@ class Host:
             env={
                 **os.environ,
                 "ANSIBLE_ROLES_PATH": str(ROLES),
+                "ANSIBLE_CONNECTION_PLUGINS": str(self._folder / "connections"),
                 "ANSIBLE_LOCAL_TEMP": str(self._folder / "local"),
                 "ANSIBLE_REMOTE_TEMP": str(self._folder / "remote"),
                 "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
@@ -74,6 +92,7 @@ def changed(done: subprocess.CompletedProcess[str]) -> int:
 
 @pytest.mark.packaging
 @needs_ansible
+@needs_root
 def test_a_policy_is_rolled_out_once_and_a_bad_one_never(tmp_path: Path) -> None:
     """Check mode, a change, the same again, a policy that is not valid, and away again."""
     host = Host(tmp_path)
@@ -91,6 +110,7 @@ def test_a_policy_is_rolled_out_once_and_a_bad_one_never(tmp_path: Path) -> None
 
             assert changed(play(oomguard_drop_ins=good)) > 0
             wait_for_value(pid, 500)
+            assert (host.drop_ins / "50-trial.yaml").stat().st_uid == 0
             assert changed(play(oomguard_drop_ins=good)) == 0
 
             bad = play(oomguard_drop_ins={"50-trial": RULE.format(name=NAME, value=5000)})
@@ -113,6 +133,7 @@ def test_a_policy_is_rolled_out_once_and_a_bad_one_never(tmp_path: Path) -> None
 
 @pytest.mark.packaging
 @needs_ansible
+@needs_root
 def test_a_daemon_that_does_not_run_fails_the_play(tmp_path: Path) -> None:
     """A rollout stops at the first host on which the policy is not in force."""
     host = Host(tmp_path)
