@@ -30,7 +30,7 @@ class Connection(Local):
         super().put_file(in_path, out_path)
         os.chown(out_path, 1000, 1000)
 """
-"""A connection as by ssh with `become: true`: commands run as root, but copied files belong to who logged in."""
+"""As by ssh with `become: true`: commands run as root, but copied files belong to the user who logged in."""
 
 needs_ansible = pytest.mark.skipif(PLAYBOOK is None, reason="ansible-core is missing: sh .ci/extras")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the role gives its files to root")
@@ -129,6 +129,19 @@ def test_a_policy_is_rolled_out_once_and_a_bad_one_never(tmp_path: Path) -> None
             assert list(host.drop_ins.iterdir()) == []
     finally:
         program.end()
+
+
+@pytest.mark.packaging
+@needs_ansible
+def test_a_host_without_the_package_is_checked_without_a_failure(tmp_path: Path) -> None:
+    """`--check` copies no package, so apt could not find it, nor systemd the unit."""
+    package = tmp_path / f"{tmp_path.parent.name}-{tmp_path.name}.deb"
+    package.touch()
+    settings = {"oomguard_root": "", "oomguard_command": str(tmp_path / "oomguard")}
+    rules = {"50-trial": RULE.format(name=NAME, value=500)}
+    play = Host(tmp_path).play
+    done = play("--check", state=tmp_path, oomguard_package=str(package), oomguard_drop_ins=rules, **settings)
+    assert changed(done) >= 2
 
 
 @pytest.mark.packaging
