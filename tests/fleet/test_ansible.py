@@ -157,6 +157,25 @@ def test_a_daemon_that_does_not_run_fails_the_play(tmp_path: Path) -> None:
     assert changed(host.play(state=tmp_path / "state", oomguard_service=False)) == 0
 
 
+@pytest.mark.packaging
+@needs_ansible
+@needs_root
+def test_a_sysctl_that_is_not_in_force_fails_the_play(tmp_path: Path) -> None:
+    """Though the daemon has loaded the policy: what the kernel denies, as here, or oomguard refuses."""
+    host = Host(tmp_path)
+    read_only = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"'
+    wrapper = ["unshare", "--mount", "sh", "-ec", read_only, "sh"]
+    with running(host.policy.parent, "", name="oomguard.yaml", wrapper=wrapper) as daemon:
+        swappiness = int(Path("/proc/sys/vm/swappiness").read_text())
+        wanted = f"vm: {{swappiness: {swappiness + 1}}}\n"
+        done = host.play(state=daemon.state, oomguard_policy=wanted, oomguard_patience=3)
+        assert done.returncode != 0
+        assert "Wait until its sysctls are in force" in done.stdout
+        assert '"target": "vm.swappiness"' in done.stdout.replace("\\", "")
+        wanted = f"vm: {{swappiness: {swappiness}}}\n"
+        assert changed(host.play(state=daemon.state, oomguard_policy=wanted)) == 1
+
+
 def test_the_example_names_variables_that_the_role_has() -> None:
     """And a role that there is."""
     (play,) = yaml.safe_load((ROLES.parent / "site.yml").read_text())
