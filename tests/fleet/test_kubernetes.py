@@ -64,7 +64,10 @@ def test_the_policy_is_valid_and_the_pieces_name_each_other() -> None:
     mounts = {mount["name"]: mount["mountPath"] for mount in container()["volumeMounts"]}
     assert generator["files"] == ["policy.yaml"]
     assert volumes["policy"]["configMap"]["name"] == generator["name"]
-    assert kustomization["images"][0]["name"] == container()["image"]
+    (image,) = kustomization["images"]
+    assert image["name"] == container()["image"]
+    pushed = f"podman push {image['newName']}:{image['newTag']}\n"
+    assert pushed in (ROOT / "docs" / "fleet.md").read_text()
     assert all((FOLDER / resource).exists() for resource in kustomization["resources"])
     assert f"--policy={mounts['policy']}/policy.yaml" in container()["args"]
     assert f"--proc={mounts['proc']}" in container()["args"]
