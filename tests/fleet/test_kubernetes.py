@@ -74,6 +74,30 @@ def test_the_policy_is_valid_and_the_pieces_name_each_other() -> None:
     assert set(mounts) == set(volumes)
 
 
+DAEMON_MIB = 15
+"""See docs/internals/performance.md."""
+
+
+def peak_mib(*arguments: str) -> int:
+    """Run a verb in a process of its own; return the most memory that it had."""
+    program = """
+from oomguard.__main__ import main
+main()
+print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")])"""
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-2]) // 1024
+
+
+def test_the_memory_limit_is_enough_for_a_start(tmp_path: Path) -> None:
+    """For the daemon, the child that reads the policy (it takes what `check` does), and the startup probe."""
+    policy = ["--policy", str(FOLDER / "policy.yaml")]
+    child = peak_mib("check", *policy)
+    probe = peak_mib("status", "--json", *policy, "--state-dir", str(tmp_path))
+    limit = int(container()["resources"]["limits"]["memory"].removesuffix("Mi"))
+    assert limit > DAEMON_MIB + child + probe
+
+
 def test_the_image_is_made_of_files_that_there_are() -> None:
     """The Containerfile is read here, and built nowhere in this suite."""
     for line in (FOLDER / "Containerfile").read_text().splitlines():
