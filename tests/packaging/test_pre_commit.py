@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from oomguard import __version__
+from pages import ROOT, blocks
+
 SCRIPTS = sysconfig.get_path("scripts")
 HOOKS: list[dict[str, Any]] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
 
@@ -87,6 +89,14 @@ def test_a_policy_that_no_longer_does_what_its_cases_expect_stops_a_commit(repos
         in printed
     )
     assert (printed.count("Passed"), printed.count("Failed")) == (1, 1)
+
+
+def test_the_page_names_hooks_and_a_tag_that_there_are() -> None:
+    """`.ci/release` wants the tag of a release to be v and its version."""
+    (shown,) = [yaml.safe_load(text) for text in blocks((ROOT / "docs/fleet.md").read_text(), "text")]
+    (repo,) = shown["repos"]
+    assert repo["rev"] == f"v{__version__}"
+    assert {hook["id"] for hook in repo["hooks"]} <= {hook["id"] for hook in HOOKS}
 
 
 @pytest.mark.packaging
