@@ -10,8 +10,8 @@
 # which Debian lacks. With --bundle it contains compiled code for each version of Python in systemd/pythons, so it is
 # for Debian 12 and later, and survives an upgrade of the distribution.
 #
-# Needs Debian or Ubuntu, and a network for Python packages (or PIP_NO_INDEX=1 and PIP_FIND_LINKS=DIR). Root gets
-# missing build tools installed; others are told their names. DEBFULLNAME and DEBEMAIL name the maintainer.
+# Needs Debian or Ubuntu, and a network for Python packages (or PIP_NO_INDEX=1 and PIP_FIND_LINKS=DIR). As root, it
+# installs missing build tools; otherwise, it prints their names. DEBFULLNAME and DEBEMAIL name the maintainer.
 set -eu
 umask 022
 
