@@ -83,6 +83,27 @@ def test_what_is_edited_between_unpacking_and_configuring_is_kept(
     assert os.listdir(policy.parent) == ["oomguard.yaml"]
 
 
+def test_a_running_exporter_of_the_installer_runs_on_from_the_package(tmp_path: Path) -> None:
+    """The first installation may be over systemd/install.sh; debhelper's part is for upgrades."""
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    for program in ("deb-systemd-invoke", "py3compile", "install", "mv"):
+        (tmp_path / "bin" / program).write_text(f'#!/bin/sh\necho {program} "$@"\n')
+        (tmp_path / "bin" / program).chmod(0o755)
+    text = (DEBIAN / "postinst").read_text()
+    for folder in ("/etc/", "/run/", "/usr/"):
+        text = text.replace(folder, f"{tmp_path}{folder}")
+    for before, restarts in (("", 1), ("0.0.1", 0)):
+        done = subprocess.run(
+            ["sh", "-c", text, "postinst", "configure", before],
+            env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.count("deb-systemd-invoke try-restart oomguard-exporter.service\n") == restarts
+
+
 def test_the_versions_of_python_are_the_same_everywhere() -> None:
     """Those with wheels in the package are those it may be installed beside."""
     versions = [int(version.removeprefix("3.")) for version in (SYSTEMD / "pythons").read_text().split()]
