@@ -69,6 +69,9 @@ refuse_package() {
         grep -qx installed; then
         die "the Debian package oomguard is installed; upgrade with apt, or remove the package first"
     fi
+    if command -v rpm >/dev/null && rpm --quiet --query oomguard; then
+        die "the RPM package oomguard is installed; upgrade with dnf, or remove the package first"
+    fi
     if [ -e "$command" ] && [ "$(readlink "$command")" != "$home/bin/oomguard" ]; then
         die "$command does not belong to this installer; move it away, then run this again"
     fi

@@ -20,6 +20,12 @@ _NOTHING_INSTALLED = """
 rm -rf /etc/oomguard.yaml /etc/oomguard.d /usr/lib/oomguard.d /var/lib/oomguard
 installer=$1
 """
+_REFUSED = """
+mkdir /run/bin
+printf '#!/bin/sh\\ntest "$*" = "--quiet --query oomguard"' >/run/bin/rpm
+chmod 755 /run/bin/rpm
+! PATH="/run/bin:$PATH" sh "$installer" 2>&1
+"""
 _UPGRADED = """
 sh "$installer"
 head -n 1 /usr/bin/oomguard
@@ -37,18 +43,28 @@ sh "$installer" --uninstall
 ! find /usr /var/lib -xdev -name '*oomguard*' | grep .
 test -e /etc/oomguard.yaml
 """
+_LIFE = OWN_FOLDERS + _NOTHING_INSTALLED + _REFUSED + _UPGRADED
 
 
 def test_it_installs_upgrades_and_uninstalls() -> None:
     """The command works, by a launcher that takes no module from anywhere else; the edited policy stays."""
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-euc", OWN_FOLDERS + _NOTHING_INSTALLED + _UPGRADED, "sh", INSTALLER],
+        [
+            "unshare",
+            "--mount",
+            "sh",
+            "-euc",
+            OWN_FOLDERS + _NOTHING_INSTALLED + _REFUSED + _UPGRADED,
+            "sh",
+            INSTALLER,
+        ],
         capture_output=True,
         text=True,
         check=False,
         timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("oomguard: the RPM package oomguard is installed; upgrade with dnf")
     assert f"oomguard: installed oomguard {__version__}\n" in done.stdout
     assert "to start oomguard, run: oomguard run" in done.stdout
     assert "#!/usr/lib/oomguard/bin/python3 -P\n" in done.stdout

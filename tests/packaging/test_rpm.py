@@ -34,6 +34,21 @@ def test_the_spec_is_of_this_version_and_its_ranges() -> None:
     assert f"python3 >= {versions[0]}\nRequires:       python3 < 3.{after}\n" in SPEC
 
 
+@pytest.mark.parametrize(("count", "installed", "code"), [(1, True, 1), (1, False, 0), (2, True, 0)])
+def test_it_refuses_to_be_installed_over_the_installer(
+    count: int, installed: bool, code: int, tmp_path: Path
+) -> None:
+    """That has folders where the package has links, and half a package is worse than none."""
+    if installed:
+        (tmp_path / "installed-files").touch()
+    script = SPEC.partition("\n%pre\n")[2].partition("\n%")[0].replace("/usr/lib/oomguard", str(tmp_path))
+    done = subprocess.run(
+        ["sh", "-c", script, "pre", str(count)], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == code
+    assert ("run systemd/install.sh --uninstall first" in done.stderr) == bool(code)
+
+
 def build(tree: Path, folder: Path, *options: str) -> Path:
     """Build a package of a tree; on this Debian, the packages of these tests are the distribution's."""
     home = folder / "home"
