@@ -114,8 +114,11 @@ require_python() {
     if ! [ -x "$python" ] || ! has_venv; then
         install_packages python3 python3-venv || die "install python3 and python3-venv, then run this again"
     fi
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        die "$python is $("$python" --version); install Python 3.11 or later"
+    pythons=$(cat "$tree/systemd/pythons")
+    case " $pythons " in
+        *" $("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') "*) ;;
+        *) die "$python is $("$python" --version); oomguard needs Python ${pythons%% *} to ${pythons##* }" ;;
+    esac
     has_venv || die "$python cannot create an environment with pip; install python3-venv"
 }
 

@@ -25,6 +25,13 @@ mkdir /run/bin
 printf '#!/bin/sh\\ntest "$*" = "--quiet --query oomguard"' >/run/bin/rpm
 chmod 755 /run/bin/rpm
 ! PATH="/run/bin:$PATH" sh "$installer" 2>&1
+
+mv /usr/bin/python3 /usr/bin/python3.real
+version='case $* in *version_info*) echo 3.15 ;; --version) echo Python 3.15.0 ;; esac'
+printf '#!/bin/sh\\n%s' "$version" >/usr/bin/python3
+chmod 755 /usr/bin/python3
+! sh "$installer" 2>&1
+mv /usr/bin/python3.real /usr/bin/python3
 """
 _UPGRADED = """
 sh "$installer"
@@ -65,6 +72,7 @@ def test_it_installs_upgrades_and_uninstalls() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("oomguard: the RPM package oomguard is installed; upgrade with dnf")
+    assert "/usr/bin/python3 is Python 3.15.0; oomguard needs Python 3.11 to 3.14\n" in done.stdout
     assert f"oomguard: installed oomguard {__version__}\n" in done.stdout
     assert "to start oomguard, run: oomguard run" in done.stdout
     assert "#!/usr/lib/oomguard/bin/python3 -P\n" in done.stdout
