@@ -150,6 +150,9 @@ install_program() {
 install_files() {
     : >"$manifest.new"
     while read -r source target; do
+        case $target in # only Debian's zsh reads vendor-completions
+            usr/share/zsh/*) [ -e /etc/debian_version ] || target=usr/share/zsh/site-functions/_oomguard ;;
+        esac
         place "$tree/$source" "/$target"
     done <"$tree/systemd/files"
     "$command" schema >"$home/schema.new"

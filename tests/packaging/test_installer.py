@@ -42,10 +42,13 @@ echo 'vm: {swappiness: 1}' >/usr/lib/oomguard.d/90-default.yaml
 sh "$installer" >/dev/null
 oomguard --version
 oomguard check
-# One that somebody edited is kept.
+test -e /usr/share/zsh/vendor-completions/_oomguard
+# One that somebody edited is kept. On other distributions, zsh reads another folder.
+rm /etc/debian_version
 echo '# mine' >/etc/oomguard.yaml
 sh "$installer" | grep kept
 cat /etc/oomguard.yaml
+find /usr/share/zsh -name _oomguard
 sh "$installer" --uninstall
 ! find /usr /var/lib -xdev -name '*oomguard*' | grep .
 test -e /etc/oomguard.yaml
@@ -80,4 +83,4 @@ def test_it_installs_upgrades_and_uninstalls() -> None:
     valid = f"/etc/oomguard.yaml: valid, 6 rules and 0 sysctls from {layers}"
     assert f"\noomguard {__version__}\n{valid}\n" in done.stdout
     kept = "/etc/oomguard.yaml was edited and is kept; the new one is /usr/share/oomguard/oomguard.yaml"
-    assert f"oomguard: {kept}\n# mine\n" in done.stdout
+    assert f"oomguard: {kept}\n# mine\n/usr/share/zsh/site-functions/_oomguard\n" in done.stdout
