@@ -165,7 +165,15 @@ install_files() {
         grep -vxFf "$manifest.new" "$manifest" | remove_listed
     fi
     mv "$manifest.new" "$manifest"
+    label_files
     ! command -v journalctl >/dev/null || journalctl --update-catalog
+}
+
+# With SELinux, a new file has its folder's type, but a program needs that of programs.
+label_files() {
+    command -v restorecon >/dev/null || return 0
+    printf '%s\n' "$home" "$command" "$policy" "$drop_ins" | cat - "$manifest" | restorecon -R -f - ||
+        warn "restorecon failed, so SELinux may keep the service from starting"
 }
 
 # place SOURCE TARGET: install a file, and list it.
