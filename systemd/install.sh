@@ -20,6 +20,7 @@ python=/usr/bin/python3
 home=/usr/lib/oomguard
 command=/usr/bin/oomguard
 share=/usr/share/oomguard
+doc=/usr/share/doc/oomguard
 policy=/etc/oomguard.yaml
 drop_ins=/etc/oomguard.d
 vendor=/usr/lib/oomguard.d
@@ -160,6 +161,13 @@ install_files() {
     "$command" schema --cases >"$home/schema.new"
     place "$home/schema.new" "$share/oomguard-cases.schema.json"
     rm -f "$home/schema.new"
+    # The pages that help and log entries name. They link to each other and to etc/.
+    (cd "$tree" && find README.md CHANGELOG.md SECURITY.md docs etc -type f) | while IFS= read -r page; do
+        case $page in
+            docs/man/* | etc/completions/*) ;;
+            *) place "$tree/$page" "$doc/$page" ;;
+        esac
+    done
     # Remove files of an earlier release that this one lacks.
     if [ -e "$manifest" ]; then
         grep -vxFf "$manifest.new" "$manifest" | remove_listed
@@ -249,7 +257,7 @@ uninstall() {
         remove_listed <"$manifest"
     fi
     rmdir "$vendor" 2>/dev/null || true # others may have files there
-    rm -rf "$home" "$share" "$peaks"
+    rm -rf "$home" "$share" "$doc" "$peaks"
     rm -f "$command"
     if has_systemd; then
         systemctl daemon-reload

@@ -42,6 +42,7 @@ for file in /usr/lib/oomguard /etc/oomguard.yaml /usr/lib/systemd/system/oomguar
     grep -x "$file" /run/labeled >/dev/null
 done
 head -n 1 /usr/bin/oomguard
+test -e /usr/share/doc/oomguard/docs/lint.md
 # An earlier release had other files, and nobody edited its main file.
 echo 'vm: {swappiness: 1}' | tee /etc/oomguard.yaml >/usr/share/oomguard/oomguard.yaml
 echo 'vm: {swappiness: 1}' >/usr/lib/oomguard.d/90-default.yaml
@@ -56,7 +57,7 @@ sh "$installer" | grep kept
 cat /etc/oomguard.yaml
 find /usr/share/zsh -name _oomguard
 sh "$installer" --uninstall
-! find /usr /var/lib -xdev -name '*oomguard*' | grep .
+if find /usr /var/lib -xdev -name '*oomguard*' | grep .; then exit 1; fi
 test -e /etc/oomguard.yaml
 """
 _LIFE = OWN_FOLDERS + _NOTHING_INSTALLED + _REFUSED + _UPGRADED

@@ -155,6 +155,7 @@ def test_every_file_is_described() -> None:
         f"/usr/share/oomguard/{name}"
         for name in ("oomguard.yaml", "oomguard.schema.json", "oomguard-cases.schema.json")
     }
+    files.add("/usr/share/doc/oomguard")
     units = {"system/oomguard.service", "system/oomguard-exporter.service", "user/oomguard-notify.service"}
     files |= {f"/usr/lib/systemd/{name}" for name in (*units, "catalog/oomguard.catalog")}
     assert items(section(COMMANDS, "FILES"), "Pa") == files
