@@ -4,7 +4,8 @@
 #   install.sh [--wheels DIR] [--no-start]
 #   install.sh --uninstall [--force]
 #
-#   --wheels DIR   install from the wheels in DIR, without network access
+#   --wheels DIR   install from the wheels in DIR, without network access; their hashes are not checked, because wheels.sh
+#                  checked what it made them of
 #   --no-start     install only; do not enable or start the service
 #   --uninstall    stop the service, restore the original values, remove everything but the policy
 #   --force        remove even if some values could not be restored; the ledger then stays in /run/oomguard
