@@ -17,7 +17,7 @@ from pathlib import Path
 from .image import ImageError, alone_with, cache_folder, make_filesystem
 
 TREE = Path(__file__).parents[2]
-INSTALLED_FROM_TREE = ("systemd", "etc", "docs", "README.md", "CHANGELOG.md", "LICENSE")
+INSTALLED_FROM_TREE = ("systemd", "etc", "docs", "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE")
 PROGRAMS = ("agent.py", "churn.py", "glutton.py", "hog.py", "leak.py")
 
 GUEST_PYTHON = {"bookworm": "3.11", "trixie": "3.13", "forky": "3.14"}
