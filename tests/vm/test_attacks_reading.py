@@ -60,7 +60,7 @@ def test_a_long_status_in_a_cgroup_too_deep_to_be_printed_ends_no_pass(installed
     vm.put("/usr/local/bin/vm-deep", DEEP, mode=0o755)
     try:
         with unit(vm, "vm-deep", "vm-deep"):
-            vm.wait_until("test $(wc -c </proc/$(pgrep -f vm-deep)/status) -gt 400000")
+            vm.wait_until("test $(wc -c </proc/$(systemctl show -P MainPID vm-deep)/status) -gt 400000")
             installed.wait_for_passes(2)
             assert installed.main_pid == pid, "it went on"
             for verb in ("plan", "rank", "check --host", "status"):
