@@ -500,7 +500,7 @@ def test_root_of_a_container_pays_and_root_of_the_host_does_not(
 def test_a_long_status_in_a_cgroup_too_deep_to_be_printed_is_read(
     proc: FakeProc, procfs: Procfs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Linux before 6.18 has an error for such a path; its user pays for the long file."""
+    """Some kernels have an error for such a path (others cut it); its user pays for the long file."""
     procfs.slow_reads = SlowReads()
     proc.process(Process(Identity(12, 1), b"x", uid=1000))
     with (proc.root / "12/status").open("a") as status:

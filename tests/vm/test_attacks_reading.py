@@ -55,7 +55,7 @@ def test_a_command_line_that_never_comes_holds_up_nobody(installed: Service) -> 
 
 
 def test_a_long_status_in_a_cgroup_too_deep_to_be_printed_ends_no_pass(installed: Service) -> None:
-    """Linux before 6.18 has an error for its path; every pass asks for both if a rule protects something."""
+    """Every pass reads both if a rule protects something; kernels cut such a path, or refuse to print it."""
     vm, pid = installed.vm, installed.main_pid
     vm.put("/usr/local/bin/vm-deep", DEEP, mode=0o755)
     try:

@@ -397,7 +397,7 @@ class ProcessHandle:
         return f"{manager}/{_TOO_DEEP}" if manager else _UNKNOWN
 
     def _read_cgroup(self, folder: str = "") -> str | None:
-        """Return the path as the kernel prints it, None if that is too long (before Linux 6.18 or so)."""
+        """Return the path as the kernel prints it: if it is too long, most cut it, and some do not: None."""
         try:
             return parse_cgroup(read_whole(self.fd, f"{folder}cgroup"))
         except OSError as error:
