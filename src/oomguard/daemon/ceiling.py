@@ -54,14 +54,16 @@ class Ceiling:
             self.is_reached, self.reached_at = True, now
         elif self._left >= _RECOVERED_SECONDS:
             self.is_reached = False
-        if self._left < 0:
+        if self._left >= 0:
+            self._resume_at = 0.0
+            return 0.0
+        if not self._resume_at:
             debt = -self._left
-            if not self._resume_at:
-                self._resume_at = now + (
-                    debt / SHARE if debt > _DEBT_SECONDS else min(debt / SHARE, _SOON_SECONDS)
-                )
-            if now < self._resume_at:
-                return self._resume_at - now
+            self._resume_at = now + (
+                debt / SHARE if debt > _DEBT_SECONDS else min(debt / SHARE, _SOON_SECONDS)
+            )
+        if now < self._resume_at:
+            return self._resume_at - now
         self._resume_at = 0.0
         return 0.0
 
