@@ -55,12 +55,12 @@ def _run(options: argparse.Namespace) -> int:
             found |= dict.fromkeys(case_files(path), ())
         except PolicyError as error:
             found[path] = error.faults
-    for file, faults in found.items():
-        results = []
+    for file, unlisted in found.items():
+        results, faults = [], unlisted
         try:
-            results = [] if faults else [run_case(file, case) for case in load_cases(file, options.policy)]
+            results = [] if unlisted else [run_case(file, case) for case in load_cases(file, options.policy)]
         except PolicyError as error:
-            faults = error.faults  # noqa: PLW2901
+            faults = error.faults
         if faults:
             code = _BAD_FILE
         elif not all(result.passed for result in results):
