@@ -52,6 +52,7 @@ def test_a_daemon_that_is_busy_for_long_is_not(installed: Service) -> None:
     vm.run(f"prlimit --pid {pid} --rttime={LIMIT_SECONDS}000000")
     before = installed.cpu_ticks()
     with unit(vm, "renamer", "python3 /tmp/renamer.py", "User=alice"), churn(vm, "vm-brief", rate=1000):
+        vm.run("sleep 30")
         # The ceiling on CPU time lets a burst take 5 s, and 7 % of the time then.
         vm.wait_for(
             installed.cpu_ticks,
