@@ -126,6 +126,15 @@ def test_a_new_process_grew_from_nothing_since_it_started() -> None:
     assert [(one.before_kib, one.kib, one.seconds) for one in growth(samples)] == [(0, 900, 25)]
 
 
+def test_the_start_of_a_process_counts_the_time_that_the_host_was_suspended() -> None:
+    """The kernel's times of start go on meanwhile, those of samples stop."""
+    slept = [sample(1000, holder(1, 5000))._replace(suspended=3600.0)]
+    new = holder(2, 6000, start=100 * (3600 + 1010))
+    slept.append(sample(1060, new)._replace(suspended=3600.0))
+    (grown,) = growth(slept)
+    assert (grown.kib, grown.seconds) == (6000, 50)
+
+
 def test_samples_of_another_boot_do_not_count() -> None:
     """Their time since boot is ahead of now, or long past."""
     samples = [sample(9000), sample(10), sample(700)]

@@ -1,8 +1,11 @@
 """The flight recorder: a ring that outlives kills, damage and a full disk."""
 
 import base64
+import json
 import os
 import signal
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ def sample(number: int, holders: int = HOLDERS, *, comm: str = "chrome", unit: s
             Holder(pid, 12345 + pid, comm, unit, 2_000_000, 5, 300, "name=chrome") for pid in range(holders)
         ),
         "/app.slice",
+        86400.5,
     )
 
 
@@ -167,6 +171,13 @@ def test_a_file_of_another_size_keeps_what_can_be_read(folder: StateFolder, size
     assert made.samples() == [*kept, sample(2)]
     assert os.stat(f"{folder.path}/{FILE}").st_size == 2 * SLOTS * SLOT_BYTES
     made.close()
+
+
+def test_samples_of_a_version_that_knew_of_no_suspension_are_read() -> None:
+    """An upgrade keeps the recorder."""
+    packed = zlib.compress(json.dumps(sample(1)[:-1]).encode())
+    header = struct.pack("<4sQHI", b"oom1", 1, len(packed), zlib.crc32(packed, 1))
+    assert decode_samples([(header + packed).ljust(SLOT_BYTES, b"\0")]) == [sample(1)._replace(suspended=0)]
 
 
 def test_what_is_not_recorded_cannot_be_read(tmp_path: Path, folder: StateFolder) -> None:

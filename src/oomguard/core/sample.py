@@ -91,8 +91,9 @@ class Left(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One moment. `at` is seconds since 1970, `booted` seconds since boot (CLOCK_MONOTONIC).
+    """One moment. `at` is seconds since 1970, `booted` seconds since boot without those `suspended`.
 
+    `booted` is CLOCK_MONOTONIC; start times of processes are CLOCK_BOOTTIME, the sum of both.
     `stalled_percent` is the share of the last 10 s in which some task stalled for memory, None without PSI.
     `holders` are in the kernel's order, the first victim first. `cgroup` is the one that is short; "" is the
     host, or none.
@@ -105,6 +106,7 @@ class Sample(NamedTuple):
     stalled_percent: float | None
     holders: tuple[Holder, ...]
     cgroup: str = ""
+    suspended: float = 0.0
 
 
 class Trend:
@@ -176,7 +178,7 @@ def growth(samples: Sequence[Sample], *, gone: bool = False) -> list[Growth]:
     for sample in samples:
         for holder in sample.holders:
             identity = (holder.pid, holder.start_time_ticks)
-            started = holder.start_time_ticks / _TICKS
+            started = holder.start_time_ticks / _TICKS - sample.suspended
             is_new = samples[0].booted < started < sample.booted
             first.setdefault(identity, (0, started) if is_new else (holder.held_kib, sample.booted))
             last[identity] = (holder, sample.booted)

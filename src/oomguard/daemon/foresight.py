@@ -331,7 +331,9 @@ class Foresight:
             # Those that grow have grown while the others were read.
             holders, memory = yield from self._read([one.pid for one in holders], memory)
         left, stalled = left_of(memory), observe_stalled_percent(self._procfs)
-        host = Sample(time.time(), time.monotonic(), left, memory.committed_kib, stalled, holders)
+        at, booted = time.time(), time.monotonic()
+        suspended = round(time.clock_gettime(time.CLOCK_BOOTTIME) - booted, 2)
+        host = Sample(at, booted, left, memory.committed_kib, stalled, holders, suspended=suspended)
         if self.episode is None:
             self._earlier = self.last
         self.last, self._growth = host, None

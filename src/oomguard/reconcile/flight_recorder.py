@@ -153,7 +153,7 @@ def _checksum(number: int, packed: bytes) -> int:
 def _sample(packed: bytes) -> Sample | None:
     try:
         document: list[Any] = json.loads(zlib.decompressobj().decompress(packed, 1 << 16))
-        at, booted, left, committed_kib, stalled_percent, holders, cgroup = document
+        at, booted, left, committed_kib, stalled_percent, holders, *others = document
         return Sample(
             at,
             booted,
@@ -161,7 +161,7 @@ def _sample(packed: bytes) -> Sample | None:
             committed_kib,
             stalled_percent,
             tuple([Holder(*holder) for holder in holders]),
-            cgroup,
+            *others,
         )
     except (zlib.error, ValueError, TypeError, RecursionError):
         return None
