@@ -1,6 +1,6 @@
 """What is wrong with a daemon, as `status` shows it."""
 
-from oomguard.report.problems import problems
+from oomguard.report.problems import HostStatus, problems
 from oomguard.report.status_file import KillCount
 from statuses import IDLE
 
@@ -12,9 +12,22 @@ def test_kills_are_counted_by_rule_and_once_if_all_are_of_one() -> None:
         KillCount("name=chrome", protected=True, count_=12),
     )
     killed = "since oomguard started, the kernel killed"
-    assert [*problems(IDLE._replace(kills=(none,)))] == [
+    assert [*problems(IDLE._replace(kills=(none,)), 0.0)] == [
         (f"{killed} 2 processes that no rule matches; see oomguard postmortem", "yellow")
     ]
-    ((text, style),) = problems(IDLE._replace(kills=(chrome, none)))
+    ((text, style),) = problems(IDLE._replace(kills=(chrome, none)), 0.0)
     assert "killed 14 processes, matched: 12 by name=chrome, 2 by no rule;" in text
     assert style == "red"
+
+
+def test_a_daemon_that_misses_two_passes_is_a_problem() -> None:
+    """With the grace that a busy host needs: it may hang, or a signal has stopped it."""
+    host = HostStatus(IDLE, IDLE, [], None, None, None, "", None, None)
+    assert [*problems(IDLE, 150)] == []
+    assert host.is_as_wanted(150)
+    ((text, style),) = problems(IDLE, 151)
+    assert (text, style) == (
+        "it has not written its status for 3 minutes: it hangs, or the host was suspended",
+        "red",
+    )
+    assert not host.is_as_wanted(151)

@@ -20,7 +20,8 @@ examples:
   oomguard status --exit-code >/dev/null || echo "check oomguard on $(hostname)"
 
 exit codes: 0 shown; 1 the status file cannot be read, or with --exit-code:
-            no daemon runs, its policy is not valid, or a value differs from it
+            no daemon runs, or it hangs, its policy is not valid, or a value
+            differs from it
 """
 
 
@@ -34,6 +35,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    import time
+
     from oomguard.diagnose.host_status import observe_status, values_in_force
     from oomguard.diagnose.this_host import ThisHost
     from oomguard.reconcile.state_folder import state_dir_option
@@ -69,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     if seen.damage:
         complain(seen.damage)
         return 1
-    return NOT_AS_WANTED if options.exit_code and not seen.is_as_wanted else 0
+    return NOT_AS_WANTED if options.exit_code and not seen.is_as_wanted(time.time()) else 0
 
 
 def _say_ignored(given: str, files: Sequence[str]) -> None:

@@ -10,9 +10,6 @@ from oomguard.report.status_file import SIZE_LIMIT, STATUS_FILE, StatusFile
 from oomguard.report.status_reader import StatusError, decode_status
 from oomguard.report.streams import complain
 
-_PATIENCE_SECONDS = 30.0
-"""A pass over a large host under pressure can delay the next write."""
-
 
 class StatusSource:
     """The status file of one daemon. Prints why it cannot be read once, not on each request.
@@ -54,7 +51,7 @@ class StatusSource:
             self._seen = status.identity
         elif self._seen == status.identity:
             return f"{printable(self.path)} is left over: pid {status.pid} is not running"
-        if now - status.written_at > 2 * status.policy.resync_interval_seconds + _PATIENCE_SECONDS:
+        if status.is_overdue(now):
             since = time.strftime("%F %T", time.localtime(max(status.written_at, 0)))
             return f"{printable(self.path)} is stale: last written {since}; oomguard hangs or is not running"
         return ""

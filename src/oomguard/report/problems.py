@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import Memory, Peak
-from oomguard.core.text import counted
+from oomguard.core.text import counted, span
 from oomguard.report.status_file import Complaint, StatusFile, SysctlStatus
 
 
@@ -28,12 +28,12 @@ class HostStatus(NamedTuple):
     policy_error: OomguardError | None
     lock_holder: int | None
 
-    @property
-    def is_as_wanted(self) -> bool:
-        """Whether the daemon runs with the policy on disk, and everything is as it wants."""
+    def is_as_wanted(self, now: float) -> bool:
+        """Return whether the daemon works with the policy on disk, and everything is as it wants."""
         status = self.daemon
         return (
             status is not None
+            and not status.is_overdue(now)
             and not (status.policy.errors or status.complaints or status.contended)
             and all(
                 actual is not None and (row.is_met(actual) or actual == row.granted)
@@ -42,8 +42,14 @@ class HostStatus(NamedTuple):
         )
 
 
-def problems(status: StatusFile) -> Iterator[tuple[str, str]]:
-    """Yield the problems of the daemon or its policy, one per line, each with its style."""
+def problems(status: StatusFile, now: float) -> Iterator[tuple[str, str]]:
+    """Yield the problems of the daemon or its policy, one per line, each with its style.
+
+    `now` is time.time().
+    """
+    if status.is_overdue(now):
+        age = span(now - status.written_at)
+        yield f"it has not written its status for {age}: it hangs, or the host was suspended", "red"
     faults = status.policy.errors
     if faults:
         yield "the policy on disk is not valid; the previous one stays in force:", "red"

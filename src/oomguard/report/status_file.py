@@ -24,6 +24,9 @@ FORMAT = 1
 KILLS_A_UID = 3
 """Of each user, so many of the last kills are listed."""
 
+_PATIENCE_SECONDS = 30.0
+"""A pass over a large host under pressure can delay the next write."""
+
 
 class PolicyStatus(NamedTuple):
     """The policy in force, and why a newer one was rejected, one fault per line."""
@@ -202,6 +205,10 @@ class StatusFile(NamedTuple):
     def identity(self) -> Identity:
         """The daemon's process."""
         return Identity(self.pid, self.start_time_ticks)
+
+    def is_overdue(self, now: float) -> bool:
+        """Return whether two passes have not replaced the file; `now` is time.time()."""
+        return now - self.written_at > 2 * self.policy.resync_interval_seconds + _PATIENCE_SECONDS
 
 
 def encode_status(status: StatusFile) -> bytes:
