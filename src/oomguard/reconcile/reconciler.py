@@ -139,23 +139,29 @@ class Reconciler:
                 self.managed.on_exit(pid)
                 return outcome
             handle.is_to_write = True
-            made: Outcome | None = None
-            try:
-                with handle:
-                    change = self.next_change(handle, cause, in_pass=in_pass)
-                    made = None if change is None else self._apply(change, handle, now, in_pass=in_pass)
-                    if is_watched and (made is None or made.result in ("denied", "refused")):
-                        with suppress(*GONE, HIDDEN):
-                            self.backoff.looked(handle.identity, now, handle.budget_key)
-                    if change is None and self.inheritance.may_have_floor(handle, in_pass=in_pass):
-                        made = self._take_floor(handle)
-            except OSError as error:
-                self._not_read(error)
+            with handle:
+                made = self._open_process(handle, cause, now, in_pass=in_pass, is_watched=is_watched)
             outcome = made or outcome
             if outcome is None or outcome.result != "vanished":
                 break
             is_watched = False
         return outcome
+
+    def _open_process(
+        self, handle: ProcessHandle, cause: "Cause", now: float, *, in_pass: bool, is_watched: bool
+    ) -> Outcome | None:
+        made: Outcome | None = None
+        try:
+            change = self.next_change(handle, cause, in_pass=in_pass)
+            made = None if change is None else self._apply(change, handle, now, in_pass=in_pass)
+            if is_watched and (made is None or made.result in ("denied", "refused")):
+                with suppress(*GONE, HIDDEN):
+                    self.backoff.looked(handle.identity, now, handle.budget_key)
+            if change is None and self.inheritance.may_have_floor(handle, in_pass=in_pass):
+                made = self._take_floor(handle)
+        except OSError as error:
+            self._not_read(error)
+        return made
 
     def needs_nothing(self, pid: int) -> bool:
         """Return whether a process that an event was about needs nothing, by its name: most do not."""
