@@ -1,5 +1,6 @@
 """What is checked when, on the real /proc and on a tree of files, without the daemon's loop."""
 
+import errno
 import itertools
 import time
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fakeproc import FakeProc
-from oomguard.core.policy import Policy
+from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import INIT_PID, Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.daemon.process_events import ProcessEvents
@@ -100,6 +101,33 @@ def test_a_pass_applies_the_policy_and_ends_once(work: Work, proc: FakeProc) -> 
     assert len(work.worker.matched.rule_of) == 38
     assert len(work.ended) == 1
     assert None not in [work.due(timer) for timer in ("status", "fold", "watch", "pass")]
+
+
+def test_a_sysctl_that_cannot_be_read_ends_no_pass(
+    work: Work, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rules are enforced, and the status says that sysctls are not."""
+    work.reconciler.adopt(POLICY._replace(sysctls=(SysctlSetting("vm.swappiness", 10, "/p.yaml", 1),)))
+    proc.sysctl("vm.swappiness", 60)
+    proc.process(Process(Identity(2, 1), b"a"))
+    real = work.procfs.read
+
+    def read(path: str, limit: int = 65536) -> bytes:
+        if path.endswith("swappiness"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, limit)
+
+    monkeypatch.setattr(work.procfs, "read", read)
+    work.worker.begin_pass("start")
+    run(work)
+    assert proc.oom_score_adj(2) == 300
+    (limit,) = work.degradations.texts
+    assert limit == "sysctls are left alone, because one cannot be read: Permission denied"
+    monkeypatch.undo()
+    work.worker.begin_pass("resync")
+    run(work)
+    assert proc.sysctls()["vm.swappiness"] == 10
+    assert not work.degradations.texts
 
 
 def test_what_starts_in_a_long_pass_without_events_does_not_wait_for_its_end(

@@ -1,5 +1,6 @@
 """Sysctls and meminfo: parsing, a tree made for tests, and briefly the kernel's own."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -116,6 +117,48 @@ def test_a_proc_with_pids_only_has_no_memory(proc: FakeProc, procfs: Procfs) -> 
     assert observe_memory(procfs) is not None
     (proc.root / "meminfo").unlink()
     assert observe_memory(procfs) is None
+
+
+class Refusing(FakeKernel):
+    """A kernel that does not let one file be read."""
+
+    path, code = "", 0
+
+    def read(self, path: str, limit: int = 65536) -> bytes:
+        """Read a file, unless it is the one."""
+        if path == self.path:
+            raise OSError(self.code, os.strerror(self.code))
+        return super().read(path, limit)
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "is_absent"),
+    [
+        ("sys/vm/nr_hugepages", errno.EOPNOTSUPP, True),
+        ("sys/vm/nr_hugepages", 524, True),
+        ("sys/vm/nr_hugepages", errno.EACCES, False),
+        ("sys/vm/nr_hugepages", errno.ENFILE, False),
+        ("meminfo", errno.ENOTCONN, True),
+        ("meminfo", errno.ENOMEM, False),
+    ],
+)
+def test_what_a_host_lacks_is_not_what_cannot_be_read_now(
+    proc: FakeProc, path: str, code: int, *, is_absent: bool
+) -> None:
+    """A kernel without huge pages has their files; lxcfs may have ended."""
+    proc.sysctl("vm.nr_hugepages", 0)
+    kernel = Refusing(str(proc.root))
+    kernel.path, kernel.code = path, code
+    read = (
+        (lambda: observe_memory(kernel))
+        if path == "meminfo"
+        else lambda: read_sysctl(kernel, "vm.nr_hugepages")
+    )
+    if is_absent:
+        assert read() is None
+    else:
+        with pytest.raises(OSError, match=os.strerror(code)):
+            read()
 
 
 def test_a_write_returns_what_the_kernel_made_of_it(proc: FakeProc, procfs: Procfs) -> None:

@@ -173,6 +173,63 @@ def test_what_cannot_be_taken_back_is_named_and_stays_in_the_ledger(proc: FakePr
     assert proc.sysctls() == START
 
 
+class Mute(Failing):
+    """A kernel that has no descriptor for the first look at what was written to a sysctl."""
+
+    unread = written = ""
+
+    def write(self, path: str, text: bytes) -> None:
+        """Write a file."""
+        super().write(path, text)
+        self.written = path
+
+    def read(self, path: str, limit: int = 65536) -> bytes:
+        """Read a file, unless it is the one."""
+        if path == self.written == self.unread:
+            self.unread = ""
+            raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+        return super().read(path, limit)
+
+
+@pytest.mark.parametrize("unread", [MODE, KBYTES, ADMIN, PAGES])
+@pytest.mark.parametrize("fail_at", [0, 4])
+def test_what_cannot_be_read_back_was_written(
+    proc: FakeProc, failing: Failing, unread: str, fail_at: int
+) -> None:
+    """Its original value is in the ledger, and a group that fails takes it back."""
+    proc.grant(PAGES, 13)
+    with closing(Mute(str(proc.root))) as mute:
+        mute.unread, mute.fail_at = SYSCTLS[unread].path, fail_at
+        reconciler = Reconciler(STRICT, Ledger(), mute)
+        assert set(said(bring(reconciler)).values()) == {"denied" if fail_at else "applied"}
+        assert (proc.sysctls() == START) == bool(fail_at)
+        assert bool(reconciler.ledger.sysctls) != bool(fail_at)
+        reconciler.adopt(Policy())
+        bring(reconciler, "restore")
+    assert proc.sysctls() == START
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_what_is_taken_back_in_part_can_still_be_restored(proc: FakeProc, failing: Failing, at: int) -> None:
+    """Of 14 huge pages, 5 are in use when their group fails."""
+
+    class Used(Failing):
+        in_use = 5
+
+        def write(self, path: str, text: bytes) -> None:
+            is_pages = path == SYSCTLS[PAGES].path
+            super().write(path, b"%d\n" % max(int(text), self.in_use) if is_pages else text)
+
+    with closing(Used(str(proc.root))) as used:
+        used.fail_at = at
+        reconciler = Reconciler(STRICT, Ledger(), used)
+        assert set(said(bring(reconciler)).values()) == {"denied"}
+        used.in_use = 0
+        reconciler.adopt(Policy())
+        bring(reconciler, "restore")
+    assert proc.sysctls() == START
+
+
 def test_what_somebody_else_wrote_meanwhile_is_not_taken_back(proc: FakeProc, failing: Failing) -> None:
     """Theirs came last."""
 

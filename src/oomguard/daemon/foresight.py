@@ -42,12 +42,12 @@ from oomguard.kernel.pressure import (
     open_trigger,
     why_not,
 )
+from oomguard.kernel.proc_files import SHORTAGE
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import observe_memory
 from oomguard.kernel.usage import PAGE_KIB
 from oomguard.oom.badness import global_pages
 from oomguard.reconcile.flight_recorder import Recorder
-from oomguard.reconcile.reconciler import SHORTAGE
 from oomguard.report.reporter import Degradations, Reporter
 from oomguard.report.shortage_entries import commit_limit_entry, over_entry, short_entry
 from oomguard.report.status_file import PressureStatus

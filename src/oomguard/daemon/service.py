@@ -31,6 +31,7 @@ from oomguard.daemon.worker import (
 )
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.host_facts import observe_host
+from oomguard.kernel.proc_files import SHORTAGE
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import observe_overcommit
 from oomguard.oom.kill import Context, Kill
@@ -39,7 +40,7 @@ from oomguard.reconcile.ledger import Ledger, open_hosts_ledger
 from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.policy_cache import PolicyCache
-from oomguard.reconcile.reconciler import SHORTAGE, Reconciler
+from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import StateFolder, state_dir_option
 from oomguard.report import events
 from oomguard.report.journal import Sink
@@ -229,7 +230,12 @@ class Service:
             self._notify_ready()
 
     def _note_promised(self, now: float) -> None:
-        knobs, memory = observe_overcommit(self.procfs, KNOBS)
+        try:
+            knobs, memory = observe_overcommit(self.procfs, KNOBS)
+        except OSError as error:
+            if error.errno in SHORTAGE:
+                raise
+            return
         if memory is None:
             return
         self.status.committed_peak_kib = max(self.status.committed_peak_kib, memory.committed_kib)

@@ -10,6 +10,7 @@ from oomguard.daemon.process_events import ProcessEvents
 from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.daemon.watching import Watching
 from oomguard.daemon.work_queue import SLICE_PROCESSES, Batch, WorkQueue
+from oomguard.kernel.proc_files import SHORTAGE
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.report import events
@@ -211,10 +212,18 @@ class Worker:
 
     def _check_sysctls(self, cause: "Cause") -> None:
         now, drift = time.monotonic(), self.watching.drift
-        self._finish([*self._reconciler.sysctls(cause, now)], now)
+        outcomes: list[Outcome] = []
+        trouble = ""
+        try:
+            outcomes.extend(self._reconciler.sysctls(cause, now))
+        except OSError as error:
+            if error.errno in SHORTAGE:
+                raise
+            trouble = f"sysctls are left alone, because one cannot be read: {error.strerror}"
+        self._finish(outcomes, now)
         drift.watch_sysctls(self._reconciler.planner.sysctl_names())
         missing = (f"{name} is skipped: this kernel has no such sysctl" for name in sorted(drift.missing))
-        self._degradations.set("sysctls", *missing)
+        self._degradations.set("sysctls", trouble, *missing)
 
     def _follow_forks(self) -> None:
         self.events.follow_forks()

@@ -3,6 +3,8 @@
 It is read by the code that reads the real one, so the decisions are those of the daemon.
 """
 
+import errno
+import os
 from operator import attrgetter
 
 from oomguard.core.overcommit import KNOBS, commit_limit_kib
@@ -66,7 +68,7 @@ class ImaginedProc(Procfs):
             return self._rendered()
         name = _PATHS.get(path)
         if name is None or name not in self._sysctls:
-            raise FileNotFoundError(path)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return b"%d\n" % self._sysctls[name]
 
     def _rendered(self) -> bytes:

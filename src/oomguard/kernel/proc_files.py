@@ -3,6 +3,7 @@
 Reading is separate from parsing: the `parse_*` functions take bytes and are pure.
 """
 
+import errno
 import os
 
 from oomguard.core.typed import NamedTuple
@@ -13,6 +14,9 @@ GONE = (ProcessLookupError, FileNotFoundError)
 
 HIDDEN = PermissionError
 """The error of reading another user's process if /proc is mounted with hidepid=."""
+
+SHORTAGE = frozenset((errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN))
+"""The kernel's errors when it is short of memory or descriptors: a reason to wait, not to exit."""
 
 PF_KTHREAD = 0x00200000
 """Flag of kernel threads in field 9 of stat (include/linux/sched.h)."""

@@ -1,5 +1,6 @@
 """Reads and writes sysctls, and reads the memory figures that limit them."""
 
+import errno
 import os
 import re
 from collections.abc import Iterable
@@ -7,7 +8,15 @@ from contextlib import suppress
 
 from oomguard.core.overcommit import KNOBS, MODE, Memory, mismatch
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.kernel.proc_files import SHORTAGE
 from oomguard.kernel.procfs import Procfs
+
+_VALUE_LIMIT = 4096
+"""Bytes to read of a sysctl: the kernel allocates as many (fs/proc/proc_sysctl.c:proc_sys_call_handler)."""
+
+_ABSENT = (errno.ENOENT, errno.EOPNOTSUPP, 524)
+"""A kernel may have the file, and not what it is about, such as huge pages (mm/hugetlb.c). 524 is ENOTSUPP,
+which has no name outside the kernel."""
 
 
 def observe_sysctls(procfs: Procfs, names: Iterable[str]) -> dict[str, int]:
@@ -25,17 +34,19 @@ def observe_sysctls(procfs: Procfs, names: Iterable[str]) -> dict[str, int]:
 def read_sysctl(procfs: Procfs, name: str) -> int | None:
     """Return one sysctl, None if this kernel lacks it."""
     try:
-        return int(procfs.read(SYSCTLS[name].path))
-    except FileNotFoundError:
-        return None
+        return int(procfs.read(SYSCTLS[name].path, _VALUE_LIMIT))
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise
 
 
-def write_sysctl(procfs: Procfs, name: str, value: int) -> int:
-    """Write one sysctl, and return the value that the kernel set.
+def write_sysctl(procfs: Procfs, name: str, value: int) -> int | None:
+    """Write one sysctl, and return the value that the kernel set, None if it cannot be read back.
 
-    EACCES: not root; EROFS: read-only /proc/sys; EINVAL: out of range. A difference may also come from
-    another writer, so it counts only if a second write ends the same. Values that the kernel may grant in
-    part are written once: a second write is expensive and gets no more.
+    OSError: nothing is written; EACCES: not root; EROFS: read-only /proc/sys; EINVAL: out of range. A
+    difference may also come from another writer, so it counts only if a second write ends the same. Values
+    that the kernel may grant in part are written once: a second write is expensive and gets no more.
     """
     made = _write_once(procfs, name, value)
     if made != value and not SYSCTLS[name].granted_less:
@@ -44,10 +55,11 @@ def write_sysctl(procfs: Procfs, name: str, value: int) -> int:
     return made
 
 
-def _write_once(procfs: Procfs, name: str, value: int) -> int:
+def _write_once(procfs: Procfs, name: str, value: int) -> int | None:
     procfs.write(SYSCTLS[name].path, b"%d\n" % value)
-    made = read_sysctl(procfs, name)
-    return value if made is None else made
+    with suppress(OSError):
+        return read_sysctl(procfs, name)
+    return None
 
 
 def must_be_writable(procfs: Procfs, name: str) -> None:
@@ -70,10 +82,16 @@ def observe_overcommit(procfs: Procfs, names: Iterable[str]) -> tuple[dict[str, 
 
 
 def observe_memory(procfs: Procfs) -> Memory | None:
-    """Return the figures that overcommit depends on, None if /proc has no meminfo (`subset=pid`)."""
+    """Return the figures that overcommit depends on, None if they cannot be read.
+
+    /proc may have only processes (`subset=pid`), and lxcfs, which serves meminfo in a container, may have
+    ended. OSError: in a shortage.
+    """
     try:
         return parse_meminfo(procfs.read("meminfo"))
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno in SHORTAGE:
+            raise
         return None
 
 

@@ -25,10 +25,13 @@ _NO_FOLDER = (
 
 
 class _Step(NamedTuple):
-    """One write of a sysctl, and how to undo it: the previous value, and the previous ledger entries."""
+    """One write of a sysctl, and how to undo it: the previous value, and the previous ledger entries.
+
+    `made` is what the kernel set, None if that is not known.
+    """
 
     change: SetSysctl
-    made: int
+    made: int | None
     back: tuple[str, int]
     known: dict[str, Entry | None]
 
@@ -95,7 +98,8 @@ def _confirm_made(step: _Step, ledger: Ledger) -> None:
     if change.cause == "restore" or entry is None:
         return
     made = None if step.made == change.after else step.made
-    ledger.set_entry(change.name, entry._replace(made=made, is_grant_pending=False, is_written=True))
+    is_pending = entry.is_grant_pending and step.made is None
+    ledger.set_entry(change.name, entry._replace(made=made, is_grant_pending=is_pending, is_written=True))
     ledger.confirm(SYSCTLS[change.name].partner)
 
 
@@ -133,15 +137,21 @@ def _undo(step: _Step, procfs: Procfs, ledger: Ledger) -> bool:
     """Undo a step, unless something else wrote since; return whether the previous value is in force."""
     name, value = step.back
     _intend(step.known, ledger, restores=False)
+    made: int | None = value
     try:
-        if read_sysctl(procfs, step.change.name) == step.made and write_sysctl(procfs, name, value) != value:
-            return False
+        if step.made is None or step.made == read_sysctl(procfs, step.change.name):
+            made = write_sysctl(procfs, name, value)
     except OSError:
-        for one in step.known:
-            ledger.confirm(one)
-        return False
-    _set_entries(step.known, ledger)
-    return True
+        made = None
+    if made == value:
+        _set_entries(step.known, ledger)
+        return True
+    for one in step.known:
+        ledger.confirm(one)
+    entry = ledger.entry(name)
+    if made is not None and entry is not None:
+        ledger.set_entry(name, entry._replace(made=made))
+    return False
 
 
 def _set_entries(known: Mapping[str, Entry | None], ledger: Ledger) -> None:
@@ -151,7 +161,7 @@ def _set_entries(known: Mapping[str, Entry | None], ledger: Ledger) -> None:
 
 def _applied(step: _Step) -> Outcome:
     change, made = step.change, step.made
-    if made == change.after:
+    if made is None or made == change.after:
         return Outcome(change, "applied")
     why = SYSCTLS[change.name].granted_less if made < change.after else ""
     return Outcome(change, "applied", hint=why, made=made)

@@ -14,7 +14,7 @@ from oomguard.core.process import UnknownFactError
 from oomguard.core.protection import JUST_BELOW_ZERO
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.floor import Privilege
-from oomguard.kernel.proc_files import GONE, HIDDEN
+from oomguard.kernel.proc_files import GONE, HIDDEN, SHORTAGE
 from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctls, take_floor
 from oomguard.reconcile.backoff import Backoff
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 
 _REWRITTEN = "something else keeps rewriting {}"
-
-SHORTAGE = frozenset((errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN))
-"""The kernel's errors when it is short of memory or descriptors: a reason to wait, not to exit."""
 
 
 class Reconciler:
