@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from oomguard.daemon.work_queue import CHILD_SECONDS
 from running import PATIENCE_SECONDS, Daemon, needs_events, oom_score_adj, running, wait_for_value, wait_until
 
 NAME = "oomg-parent"
@@ -146,6 +147,20 @@ def test_children_inherit_if_the_rule_says_so(tmp_path: Path) -> None:
             daemon.policy.write_text(policy())
             wait_for_value(child, 0)
             assert oom_score_adj(managed.pid) == VALUE
+
+
+@needs_events
+def test_children_forked_just_before_a_reload_inherit(tmp_path: Path) -> None:
+    """The policy that counts is the one at the fork, though nobody has looked at the child yet."""
+    with running(tmp_path, policy(children="inherit", scope="main")) as daemon, parent() as managed:
+        wait_for_value(managed.pid, VALUE)
+        child = managed.tell("fork")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("policy read again, unchanged")
+        with parent() as later:
+            wait_for_value(later.pid, VALUE)
+            time.sleep(2 * CHILD_SECONDS)
+            assert oom_score_adj(child) == VALUE
 
 
 @needs_events

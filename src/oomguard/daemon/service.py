@@ -258,6 +258,7 @@ class Service:
         self.reporter.start_over()
         self.kills.read()  # the previous policy matched what was killed
         self._warn_of_emptied(policy)
+        self.worker.events.follow_forks()  # which values children keep is the previous policy's to say
         self.reconciler.adopt(policy)  # the same files may name users whose uids have changed
         how = f"read again for this host: {', '.join(changed)}" if changed else "read again, unchanged"
         loaded = f"policy {'loaded' if is_new else how}: {policy.origin}"
