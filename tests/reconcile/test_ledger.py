@@ -445,6 +445,27 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield place
 
 
+def test_what_descendants_inherit_is_on_file_before_its_value_is_set(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if there was no room for the line at first."""
+    ledger = reopened(folder)
+    real = os.write
+
+    def full(fd: int, text: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            ledger.record_protection(-900, "cron.service", 0, 7)
+    monkeypatch.setattr(os, "write", real)
+    ledger.record_protection(-900, "cron.service", 0, 7)
+    assert [*read_ledger(folder, boot_id=BOOT).protections] == [*ledger.protections]
+    ledger.compact()
+    assert [*read_ledger(folder, boot_id=BOOT).protections] == [*ledger.protections] != []
+
+
 def test_on_a_full_disk_nothing_is_changed_without_its_line(
     proc: FakeProc, procfs: Procfs, small_disk: Path
 ) -> None:

@@ -162,8 +162,13 @@ class Ledger:
 
     def record_protection(self, value: int, service: str, original: int, since_ticks: int) -> None:
         """Record that a rule sets a value that descendants inherit and are reset from."""
-        if self.protections.add(value, service, original, since_ticks):
-            self._append_text(_protection_text(value, service, Protection(original, since_ticks)))
+        is_news = self.protections.add(value, service, original, since_ticks)
+        if is_news or self._is_stale:
+            try:
+                self._append_text(_protection_text(value, service, Protection(original, since_ticks)))
+            except OSError:
+                self._is_stale = True  # the file lacks what is known now
+                raise
 
     def forget_process(self, pid: int) -> None:
         """Drop a process that ended, in memory only: its line in the file is about no living process."""
