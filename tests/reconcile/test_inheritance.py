@@ -1,5 +1,7 @@
 """Inherited values and trust together: what a child may keep of what its ancestor was given."""
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,6 +195,21 @@ def test_a_process_whose_floor_was_checked_is_checked_again_when_it_becomes_a_us
     host.proc.process(Process(Identity(11, 2), b"job", uid=1000, cgroup=SESSION))
     host.look(11)
     assert len(host.sweep()) == 1
+    assert host.kernel.floor(11) == 0
+
+
+def test_a_floor_that_could_not_be_raised_is_tried_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger had no room for its entry."""
+    host.start(11, b"job", uid=1000, value=0, cgroup=SESSION)
+    host.kernel.floors[11] = -900
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(host.ledger, "record", full)
+    assert [one.result for one in host.sweep()] == ["denied"]
+    monkeypatch.undo()
+    assert [one.result for one in host.sweep()] == ["applied"]
     assert host.kernel.floor(11) == 0
 
 

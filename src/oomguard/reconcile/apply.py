@@ -224,7 +224,7 @@ def take_floor(handle: ProcessHandle, ledger: Ledger, privilege: Privilege) -> O
         ledger.record(identity, intended(known, value, value, JUST_BELOW_ZERO)._replace(is_written=False))
         try:
             handle.write_oom_score_adj(JUST_BELOW_ZERO)
-        except OSError:
+        except PermissionError:
             return None  # as for every ordinary process
         _write(min(0, value), handle, privilege, moves_floor=True)
         _write(value, handle, privilege, moves_floor=False)

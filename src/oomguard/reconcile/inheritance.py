@@ -89,6 +89,10 @@ class Inheritance:
             return False
         return may_have
 
+    def check_floor_again(self, pid: int) -> None:
+        """Check the floor of a process again, which could not be raised."""
+        self._floor_checked.pop(pid, None)
+
     def from_fork(self, pid: int) -> Entry | None:
         """Return the entry of the process that this one had its value from, even if it has another by now."""
         descent = self._managed.descents.get(pid, UNRELATED)

@@ -215,7 +215,9 @@ class Reconciler:
 
     def _take_floor(self, handle: ProcessHandle) -> Outcome | None:
         outcome = take_floor(handle, self.ledger, self.privilege)
-        if outcome is not None:
+        if outcome is not None and outcome.result == "denied":
+            self.inheritance.check_floor_again(handle.pid)
+        elif outcome is not None:
             entry = self.inheritance.from_fork(handle.pid) or Entry(0, JUST_BELOW_ZERO, moved_floor=True)
             self.managed.on_reset(handle.pid, entry, handle.stat.parent_pid)
         return outcome
