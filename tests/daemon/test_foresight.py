@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fakeproc import FakeProc
+from mounts import disk, fill
 from oomguard.core.overcommit import Memory
 from oomguard.core.policy import Policy, PressureLimit
 from oomguard.core.process import Identity, Process
@@ -19,8 +21,8 @@ from oomguard.daemon.loop import Loop
 from oomguard.daemon.status_writer import StatusWriter
 from oomguard.kernel.floor import Privilege
 from oomguard.kernel.procfs import Procfs
-from oomguard.reconcile.flight_recorder import Recorder
-from oomguard.reconcile.state_folder import StateFolder
+from oomguard.reconcile.flight_recorder import Recorder, read_samples
+from oomguard.reconcile.state_folder import StateFolder, open_state_folder
 from oomguard.report.reporter import Degradations, Reporter
 from workers import Said
 
@@ -571,6 +573,33 @@ def test_a_recorder_that_cannot_be_written_is_said_once(
     watched.look()
     assert watched.degradations.texts == ["memory use is no longer recorded: Input/output error"]
     assert any("chrome[200] next" in said for said in watched.messages)
+
+
+def test_a_recorder_without_space_is_opened_when_there_is_some(
+    proc: FakeProc, procfs: Procfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the next pass: nobody has to reload."""
+    with disk(tmp_path / "full", kib=1200) as place:
+        folder = open_state_folder(str(place / "state"))
+        fill(place)
+        watched = Watched(proc, procfs, folder, monkeypatch)
+        watched.memory(available_mib=8000)
+        watched.end_pass()
+        assert watched.degradations.texts == ["memory use is not recorded: No space left on device"]
+        (place / "filler").unlink()
+        watched.end_pass()
+        assert watched.degradations.texts == []
+        assert len(watched.recorder.samples()) == 1
+        for one in (watched.it, watched.recorder, watched.kernel, folder):
+            one.close()
+
+
+def test_a_recorder_that_was_removed_is_made_again(watched: Watched, folder: StateFolder) -> None:
+    """With its folder: `oomguard history` would never see what goes to a file without a name."""
+    watched.end_pass()
+    shutil.rmtree(folder.path)
+    watched.end_pass()
+    assert len(read_samples(folder.path) or []) == 1
 
 
 def test_a_host_of_ten_thousand_is_looked_at_in_slices(watched: Watched, tmp_path: Path) -> None:

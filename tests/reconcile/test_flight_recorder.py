@@ -1,6 +1,7 @@
 """The flight recorder: a ring that outlives kills, damage and a full disk."""
 
 import base64
+import errno
 import json
 import os
 import signal
@@ -203,6 +204,24 @@ def test_without_space_nothing_is_recorded_and_nothing_left(tmp_path: Path, kib:
         assert os.listdir(folder.path) == []
         assert os.statvfs(place).f_bfree == before
         folder.close()
+
+
+@pytest.mark.parametrize("call", ["open", "pread"])
+def test_a_recorder_that_cannot_be_opened_keeps_its_samples(
+    opened: Recorder, folder: StateFolder, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Without a descriptor, or for an error of the disk, it may be possible later."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    opened.record(sample(1), in_episode=False)
+    opened.close()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, fails)
+        assert opened.open() == "Too many open files"
+    assert opened.open() == ""
+    assert opened.samples() == [sample(1)]
 
 
 def test_a_disk_that_fills_up_later_stops_nothing(tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ class Foresight:
         self._sampler = Sampler(procfs, rule_of)
         self._fd = -1
         self._limit = PressureLimit(some_percent=0)
+        self._records = False
+        """Whether the policy wants a recorder."""
         self._look: Iterator[None] | None = None
         self._spent = self._full_at = self._again_at = 0.0
         self.glance_at = time.monotonic() + _GLANCE_SECONDS
@@ -130,12 +132,10 @@ class Foresight:
 
     def adopt(self, policy: Policy, privilege: Privilege) -> None:
         """Use the settings of a policy."""
-        reason = ""
-        if policy.recorder:
-            reason = self._recorder.open()
-        else:
+        self._records = policy.recorder
+        if not policy.recorder:
             self._recorder.close()
-        self._degradations.set("recorder", reason and f"memory use is not recorded: {reason}")
+        self._open_recorder()
         limit = policy.pressure
         if limit == self._limit:
             return
@@ -152,6 +152,11 @@ class Foresight:
             )
             return
         self._loop.watch(self._fd, self._stalled, select.EPOLLPRI)
+
+    def _open_recorder(self) -> None:
+        """Open it unless it is open: the disk may have been full, or its file removed."""
+        reason = self._recorder.open() if self._records else ""
+        self._degradations.set("recorder", reason and f"memory use is not recorded: {reason}")
 
     def close(self) -> None:
         """Stop watching for pressure."""
@@ -193,6 +198,7 @@ class Foresight:
 
     def pass_ended(self) -> None:
         """Check every process, as the pass has just done, unless the policy turned both uses off."""
+        self._open_recorder()
         if self._limit.some_percent or self._recorder.is_open:
             self._begin(is_full=True)
 

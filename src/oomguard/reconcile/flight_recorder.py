@@ -50,18 +50,25 @@ class Recorder:
         return self._fd >= 0
 
     def open(self) -> str:
-        """Go on after the last sample of the file. Return why nothing can be recorded, "" if it can."""
-        if self._fd >= 0:
+        """Go on after the last sample of the file. Return why nothing can be recorded, "" if it can.
+
+        If it is open, open it again only if its file is no longer the one in the folder.
+        """
+        if self._fd >= 0 and self._folder.has(FILE, self._fd):
             return ""
+        self.close()
+        is_new = False
         try:
             self._fd = self._folder.open_file(FILE, os.O_RDWR)
+            is_new = os.fstat(self._fd).st_size == 0
             os.ftruncate(self._fd, _SIZE)  # whatever it was before: what decodes still counts
             os.posix_fallocate(self._fd, 0, _SIZE)
             found = [(number, slot) for number, slot, _ in _slots(self._chunks())]
         except OSError as error:
             self.close()
-            with suppress(OSError):
-                self._folder.remove(FILE)
+            if is_new:  # otherwise it may have samples
+                with suppress(OSError):
+                    self._folder.remove(FILE)
             return os.strerror(error.errno or 0)
         self._number = max((number for number, _ in found), default=0)
         for ring in (0, 1):
