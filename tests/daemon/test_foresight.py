@@ -519,6 +519,16 @@ def test_a_policy_can_turn_both_off(watched: Watched) -> None:
     assert watched.recorder.samples() == []
 
 
+def test_a_policy_that_turns_both_off_ends_the_episode(watched: Watched) -> None:
+    """No check would see that memory is back."""
+    watched.memory(available_mib=100)
+    watched.stall()
+    assert watched.it.status.short
+    watched.it.adopt(Policy(pressure=PressureLimit(some_percent=0), recorder=False), Privilege())
+    assert not watched.it.status.short
+    assert not watched.loop.is_set("sample")
+
+
 def test_a_kernel_without_pressure_information_is_said_once(
     proc: FakeProc, procfs: Procfs, folder: StateFolder
 ) -> None:

@@ -143,6 +143,8 @@ class Foresight:
         self._limit = limit
         self._degradations.set("pressure")
         if not limit.some_percent:
+            self.episode = None  # its end may be seen by no check
+            self._loop.set(_TIMER, None)
             return
         try:
             self._fd = open_trigger(self._procfs, limit.some_percent, limit.over_seconds, privilege)
