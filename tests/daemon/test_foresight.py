@@ -585,6 +585,20 @@ def test_a_recorder_that_cannot_be_written_is_said_once(
     assert any("chrome[200] next" in said for said in watched.messages)
 
 
+def test_a_recorder_that_cannot_be_read_delays_no_warning(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes without what grew."""
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    watched.memory(available_mib=100)
+    monkeypatch.setattr(os, "pread", fails)
+    watched.stall()
+    assert "the kernel would kill chrome[200] next" in watched.messages[0]
+
+
 def test_a_recorder_without_space_is_opened_when_there_is_some(
     proc: FakeProc, procfs: Procfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

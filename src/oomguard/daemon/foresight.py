@@ -426,9 +426,11 @@ class Foresight:
         if episode.take(sample, now) and self._is_news(sample.cgroup, now):
             self._status.request(now)
             stalled = self._limit if episode.has_stalled else None
-            with suppress(OSError):
-                victim = next_victim(sample, self._earlier)
-                self._reporter.sink.write(short_entry(sample, victim, self._recorder.samples(), stalled))
+            victim = next_victim(sample, self._earlier)
+            samples: list[Sample] = []
+            with suppress(OSError):  # then the warning lacks what grew
+                samples = self._recorder.samples()
+            self._reporter.sink.write(short_entry(sample, victim, samples, stalled))
         elif not episode.is_short and not self._loop.is_set(_TIMER):
             self._end(episode, now)
 
