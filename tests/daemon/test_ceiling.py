@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -145,3 +146,13 @@ def test_a_paused_loop_still_serves_signals_and_timers() -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGUSR1, before)
     assert served == ["signal", "watchdog"]
+
+
+def test_what_cannot_be_watched_is_not(tmp_path: Path) -> None:
+    """As when the kernel has no memory: who tries again must be able to stop first."""
+    loop = Loop()
+    with (tmp_path / "file").open("w") as file:
+        with pytest.raises(PermissionError):  # of epoll, for any regular file
+            loop.watch(file.fileno(), print)
+        assert not loop.watches(file.fileno())
+        loop.unwatch(file.fileno())

@@ -45,7 +45,7 @@ def test_a_policy_that_was_read_during_a_pause_at_the_ceiling_is_adopted(tmp_pat
     assert [policy.rules[0].label for policy in adopted] == ["name=some"]
 
 
-@pytest.mark.parametrize("at", ["to look", "to start", "to read the answer", "to adopt it"])
+@pytest.mark.parametrize("at", ["to look", "to watch", "to start", "to read the answer", "to adopt it"])
 def test_an_edit_that_there_is_no_memory_for_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
@@ -68,14 +68,19 @@ def test_an_edit_that_there_is_no_memory_for_is_tried_again(
     def observe() -> None:
         once("to start")
 
+    def renew(watch: PolicyWatch) -> None:
+        once("to watch")
+        renew_really(watch)
+
     loop, cache = Loop(), PolicyCache(str(tmp_path / "state"))
-    store, has_changed = cache.store, PolicyWatch.has_changed
+    store, has_changed, renew_really = cache.store, PolicyWatch.has_changed, PolicyWatch.renew
     reloader = Reloader(
         str(path), loop, adopt=adopt, reject=print, limited=print, cache=cache,
         observe=observe,
     )  # fmt: skip
     monkeypatch.setattr(cache, "store", lambda copy: store(copy) if once("to read the answer") else "")
     monkeypatch.setattr(PolicyWatch, "has_changed", lambda it: once("to look") and has_changed(it))
+    monkeypatch.setattr(PolicyWatch, "renew", renew)
     monkeypatch.setattr(reload, "LOOK_SECONDS", 0.01)
     path.write_text("rules: [{name: some, oom_score_adj: 1}]\n")
     deadline, shortages = time.monotonic() + 30, 0

@@ -47,13 +47,13 @@ class Loop:
 
     def watch(self, fd: int, handler: Callable[[], None], events: int = select.EPOLLIN) -> None:
         """Call `handler` whenever `fd` is readable, or has other `events` of epoll_ctl(2)."""
-        self._readable[fd] = handler
         self._epoll.register(fd, events)
+        self._readable[fd] = handler
 
     def unwatch(self, fd: int) -> None:
-        """Stop watching `fd`; call it before the descriptor is closed."""
-        del self._readable[fd]
-        self._epoll.unregister(fd)
+        """Stop watching `fd` if it is watched; call it before the descriptor is closed."""
+        if self._readable.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
 
     def watches(self, fd: int) -> bool:
         """Return whether `fd` is watched."""
