@@ -546,6 +546,35 @@ def test_a_kernel_without_pressure_information_is_said_once(
     assert proc.pids() == []
 
 
+@pytest.mark.parametrize("step", ["open", "watch"])
+def test_a_trigger_that_failed_is_tried_again_at_a_reload(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Also if the policy is the same."""
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    watched.it.adopt(Policy(pressure=PressureLimit(some_percent=0)), Privilege())
+    made: list[int] = []
+
+    def opens(*_: object) -> int:
+        made.append(os.eventfd(0))
+        return made[-1]
+
+    monkeypatch.setattr(foresight, "open_trigger", fails if step == "open" else opens)
+    with monkeypatch.context() as broken:
+        if step == "watch":
+            broken.setattr(Loop, "watch", fails)
+        watched.it.adopt(Policy(), Privilege())
+    [text] = watched.degradations.texts
+    assert text.endswith("/proc/pressure/memory: Cannot allocate memory")
+    monkeypatch.setattr(foresight, "open_trigger", opens)
+    watched.it.adopt(Policy(), Privilege())
+    assert watched.degradations.texts == []
+    assert watched.loop.watches(made[-1])
+
+
 def test_a_process_that_ends_meanwhile_is_left_out(watched: Watched) -> None:
     """Of any moment between two reads."""
     watched.it.pass_ended()

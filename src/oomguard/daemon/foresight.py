@@ -137,7 +137,7 @@ class Foresight:
             self._recorder.close()
         self._open_recorder()
         limit = policy.pressure
-        if limit == self._limit:
+        if limit == self._limit and self._fd >= 0:
             return
         self.close()
         self._limit = limit
@@ -148,12 +148,12 @@ class Foresight:
             return
         try:
             self._fd = open_trigger(self._procfs, limit.some_percent, limit.over_seconds, privilege)
+            self._loop.watch(self._fd, self._stalled, select.EPOLLPRI)
         except OSError as error:
+            self.close()
             self._degradations.set(
                 "pressure", f"oomguard cannot warn before memory runs out: {why_not(error)}"
             )
-            return
-        self._loop.watch(self._fd, self._stalled, select.EPOLLPRI)
 
     def _open_recorder(self) -> None:
         """Open it unless it is open: the disk may have been full, or its file removed."""
