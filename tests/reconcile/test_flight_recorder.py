@@ -57,6 +57,24 @@ def test_what_is_recorded_is_read_back(opened: Recorder, folder: StateFolder) ->
     assert read_samples(folder.path) == expected
 
 
+def test_only_recent_samples_are_decoded_for_a_warning(
+    opened: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them take 50 ms, in which no event is handled. Of both rings, oldest first."""
+    for number in range(2000):
+        opened.record(sample(number, holders=1), in_episode=number % 2 == 0)
+    decode, decoded = flight_recorder._sample, 0
+
+    def count(packed: bytes) -> Sample | None:
+        nonlocal decoded
+        decoded += 1
+        return decode(packed)
+
+    monkeypatch.setattr(flight_recorder, "_sample", count)
+    assert [one.booted for one in opened.recent(2000)] == list(range(1400, 2000))
+    assert decoded == 601
+
+
 def test_the_oldest_of_its_ring_gives_way(opened: Recorder, folder: StateFolder) -> None:
     """The file never grows, nobody else can read it, and episodes leave what passes recorded."""
     for number in range(SLOTS + 5):

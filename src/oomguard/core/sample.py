@@ -213,7 +213,12 @@ def next_victim(sample: Sample, earlier: Sample | None) -> Holder | None:
 
 def recent(samples: Iterable[Sample], booted: float) -> list[Sample]:
     """Return the samples of the last ten minutes before a moment of this boot."""
-    return [one for one in samples if 0 <= booted - one.booted <= _RECENT_SECONDS]
+    return [one for one in samples if is_recent(one, booted)]
+
+
+def is_recent(sample: Sample, booted: float) -> bool:
+    """Return whether a sample is of these ten minutes."""
+    return 0 <= booted - sample.booted <= _RECENT_SECONDS
 
 
 def redated(samples: Iterable[Sample], at: float, booted: float, *, has_slept: bool) -> list[Sample]:

@@ -27,7 +27,6 @@ from oomguard.core.sample import (
     Trend,
     growth,
     next_victim,
-    recent,
 )
 from oomguard.core.text import printable
 from oomguard.daemon.loop import Loop
@@ -220,7 +219,7 @@ class Foresight:
         if self._growth is None:  # once a sample: a cgroup at its limit may lose a process every few ms
             self._growth = {}
             with suppress(OSError):
-                samples = recent(self._recorder.samples(), time.monotonic())
+                samples = self._recorder.recent(time.monotonic())
                 self._growth = {one.holder.pid: one for one in growth(samples)}
         found = self._growth.get(pid)
         return found if found is not None and found.holder.comm == printable(comm) else None
@@ -429,7 +428,7 @@ class Foresight:
             victim = next_victim(sample, self._earlier)
             samples: list[Sample] = []
             with suppress(OSError):  # then the warning lacks what grew
-                samples = self._recorder.samples()
+                samples = self._recorder.recent(sample.booted)
             self._reporter.sink.write(short_entry(sample, victim, samples, stalled))
         elif not episode.is_short and not self._loop.is_set(_TIMER):
             self._end(episode, now)
