@@ -92,3 +92,37 @@ def test_an_edit_that_there_is_no_memory_for_is_tried_again(
     reloader.close()
     assert shortages == 1
     assert [policy.rules[0].label for policy in adopted] == ["name=some"]
+
+
+def test_users_who_change_all_the_time_delay_no_edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody can do that (chsh). It ends no reading, and leads to one in ten seconds."""
+    users, path = tmp_path / "users" / "passwd", tmp_path / "policy.yaml"
+    users.parent.mkdir()
+    for module in ("daemon.policy_watch", "reconcile.policy_cache"):
+        monkeypatch.setattr(f"oomguard.{module}.USER_FILES", (str(users),))
+    monkeypatch.setattr(reload, "LONGEST_SETTLE_SECONDS", 0.01)
+    path.write_text("rules: [{name: some, user: root, oom_score_adj: 1}]\n")
+    adopted: list[Policy] = []
+    loop = Loop()
+    reloader = Reloader(
+        str(path), loop, adopt=adopted.append, reject=print, limited=print,
+        cache=PolicyCache(str(tmp_path / "state")), observe=lambda: None,
+    )  # fmt: skip
+    reloader.first()
+    path.write_text("rules: [{name: other, user: root, oom_score_adj: 1}]\n")
+    while reloader._child is None:
+        loop.turn(busy=False)
+    child = reloader._child
+    while not adopted:
+        users.write_text("")
+        loop.turn(busy=True)
+        assert adopted or reloader._child is child, "it was ended"
+    assert [policy.rules[0].label for policy in adopted] == ["name=other user=root"]
+    reloader._reload_if_changed(time.monotonic())
+    for later, is_read in ((1, False), (reload.USERS_SECONDS, True)):
+        while reloader._child is not None:
+            loop.turn(busy=False)
+        users.write_text("")
+        reloader._reload_if_changed(time.monotonic() + later)
+        assert (reloader._child is not None) == is_read
+    reloader.close()

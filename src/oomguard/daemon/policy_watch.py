@@ -73,8 +73,11 @@ class PolicyWatch:
     def has_changed(self) -> bool:
         """Return whether the files differ from those at the last `renew`."""
         self._watch_folders()  # the drop-in folder may be new; watching one again does nothing
-        has_new_users = self.follows_users and _users() != self._users_seen
-        return has_new_users or fingerprint(self.layers) != self._seen
+        return self.has_edits() or (self.follows_users and _users() != self._users_seen)
+
+    def has_edits(self) -> bool:
+        """Return whether the files of the policy itself differ."""
+        return fingerprint(self.layers) != self._seen
 
     def close(self) -> None:
         """Stop watching."""

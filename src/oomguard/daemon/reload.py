@@ -23,6 +23,10 @@ FOLLOW_SECONDS = 600.0
 """Minimum time between readings because RAM, swap or huge pages changed a little: with a balloon, MemTotal
 of a virtual machine changes all the time."""
 
+USERS_SECONDS = 10.0
+"""Minimum time between readings because the users of the host changed: any user can change /etc/passwd all
+the time (chsh)."""
+
 
 class Reloader:
     """Reads the policy: once at the start, and in the background after an edit or on demand.
@@ -46,7 +50,7 @@ class Reloader:
         self._observe = observe
         self._host: Host | None = None
         """The facts of the host when the policy was last read."""
-        self._followed_at = float("-inf")
+        self._followed_at = self._users_at = float("-inf")
         self._cache = cache
         self._in_force: tuple[str, Policy] | None = None
         """The last policy that was read, and its key."""
@@ -181,6 +185,10 @@ class Reloader:
         self._moved_at = None
         self._loop.set("reload", now + LOOK_SECONDS)  # also if there is no memory to find out
         has_changed = self._watch.has_changed()
+        if has_changed and not self._watch.has_edits():  # only users
+            if self._child is not None or now < self._users_at + USERS_SECONDS:
+                return
+            self._users_at = now
         if not self._watch.blind:
             self._loop.set("reload", None)
         if has_changed:
