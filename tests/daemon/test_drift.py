@@ -106,6 +106,20 @@ def test_a_process_that_is_gone_is_not_watched(drift: DriftWatch) -> None:
     assert drift.processes == 0
 
 
+def test_a_process_that_is_hidden_is_not_watched(
+    drift: DriftWatch, sleeper: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With hidepid=1, one that has just become another user's."""
+
+    def hidden(*_: object, **__: object) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "open", hidden)
+    drift.watch_process(sleeper)
+    assert drift.processes == 0
+    assert not drift.full
+
+
 def test_the_dead_are_let_go(drift: DriftWatch, sleeper: Identity) -> None:
     """Their descriptors are closed, one process after the other: thousands at once would take 0.1 s."""
     before = len(os.listdir("/proc/self/fd"))

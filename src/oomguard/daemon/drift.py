@@ -15,7 +15,7 @@ from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.typed import NamedTuple
 from oomguard.kernel.inotify import IN_MODIFY, IN_Q_OVERFLOW, OUT_OF_ROOM, Inotify, shortage
 from oomguard.kernel.own import descriptor_limit
-from oomguard.kernel.proc_files import GONE
+from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.procfs import Procfs
 
 _SPARE_DESCRIPTORS = 64
@@ -183,7 +183,7 @@ class DriftWatch:
             return None
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=self._procfs.fd)
-        except GONE:
+        except (*GONE, HIDDEN):  # hidden: with hidepid=1, it just became another user's
             return None
         except OSError as error:
             if error.errno not in OUT_OF_ROOM:
