@@ -151,6 +151,24 @@ def test_a_file_that_cannot_be_written_is_reported_once(
     )
 
 
+def test_a_file_that_can_be_written_again_soon_says_so(
+    folder: StateFolder, procfs: Procfs, said: Said
+) -> None:
+    """What is written first was collected before, and has the limit."""
+    loop, reporter = Loop(), Reporter(said)
+    writer = StatusWriter(loop, folder, procfs, Identity(1, 2), reporter, Degradations(reporter))
+    os.mkdir(f".{STATUS_FILE}.new", dir_fd=folder.fd)
+    status = writer.collect(Reconciler(Policy(), Ledger(), procfs), Matched((), {}, ()))
+    writer.write(status)
+    assert not loop.is_set("status")
+    os.rmdir(f".{STATUS_FILE}.new", dir_fd=folder.fd)
+    writer.write(status)
+    assert loop.is_set("status")
+    loop.set("status", None)
+    writer.write(status)
+    assert not loop.is_set("status")
+
+
 @pytest.mark.parametrize(("cpu_seconds", "pause"), [(0.001, 1.0), (0.1, 5.0), (3.0, 10.0)])
 def test_a_file_that_takes_long_is_replaced_less_often(
     folder: StateFolder, procfs: Procfs, reporter: Reporter, cpu_seconds: float, pause: float

@@ -77,6 +77,8 @@ class StatusWriter:
         self._started_at = time.time()
         self._mode = 0o600
         self._pause = STATUS_SECONDS
+        self._is_unwritten = False
+        """Whether the last write failed."""
         self._kills: list[status_file.LastKill] = []
         self.policy_loaded_at = self._started_at
         self.policy_error = ""
@@ -181,9 +183,13 @@ class StatusWriter:
         """Replace the file."""
         try:
             self._folder.replace(status_file.STATUS_FILE, status_file.encode_status(status), mode=self._mode)
+            if self._is_unwritten:
+                self.request(time.monotonic())  # the file just written has the limit that no longer holds
+            self._is_unwritten = False
             self._degradations.set("status")
         except OSError as error:
             limit = f"{self._folder.path}/{status_file.STATUS_FILE} cannot be written: {error.strerror}"
+            self._is_unwritten = True
             self._degradations.set("status", limit)
 
     def remove(self) -> None:
