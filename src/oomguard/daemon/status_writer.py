@@ -37,7 +37,7 @@ _STILL_RAISED_LIMIT = 1000
 """Listed processes that left a rule by their own doing. A user can have any number."""
 
 _KILLS_LIMIT = 60
-"""The last kills listed, of all users."""
+"""The last kills listed, of all uids."""
 
 
 class Matched(NamedTuple):
@@ -157,8 +157,8 @@ class StatusWriter:
     def take_kill(self, kill: Kill, rule: Rule | None) -> None:
         """Remember a kill.
 
-        Few of each user are kept, so one user's storm hides nobody else's. Whoever may read the file could
-        see the process in /proc (choose_readers).
+        Few of each uid are kept, so a storm of one hides no other; one of many subordinate uids can. Whoever
+        may read the file could see the process in /proc (choose_readers).
         """
         uid = -1 if kill.uid is None else kill.uid
         own = [one for one in self._kills if one.uid == uid]
