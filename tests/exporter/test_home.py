@@ -18,6 +18,7 @@ from test_page import STATUS
 from oomguard import __version__
 from oomguard.exporter.page import as_html, as_text, describe
 from oomguard.report.status_file import (
+    UNREADABLE,
     Complaint,
     ContendedValue,
     RuleStatus,
@@ -118,7 +119,11 @@ def test_problems_name_no_process() -> None:
         COMPLAINT._replace(subject=f"nginx[{pid}]", reason=f"uid {pid} could give any program", by="r")
         for pid in (2001, 2002)
     )
-    text = as_text(describe(status(complaints=complaints), "", now=9.0, rule_limit=9)).decode()
+    limits = tuple(f"{UNREADABLE}: {who}: it took too long" for who in ("pid 2003", "user-2004.slice"))
+    found = status(complaints=complaints, limits=(*limits, "no proc connector"))
+    text = as_text(describe(found, "", now=9.0, rule_limit=9)).decode()
+    assert text.count("some processes cannot be read; see oomguard status\n") == 1
+    assert "limited: no proc connector" in text
     assert text.count("refused: oom_score_adj → -900 (r); see oomguard status") == 1
     assert "nginx" not in text
     assert "200" not in text

@@ -15,6 +15,7 @@ from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.report import events
 from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Degradations, Reporter
+from oomguard.report.status_file import UNREADABLE
 
 if TYPE_CHECKING:
     from oomguard.core.choices import Cause
@@ -207,7 +208,7 @@ class Worker:
 
     def _report_unreadable(self) -> None:
         found = self._unreadable_before | self._reconciler.managed.unreadable
-        texts = (f"some processes cannot be read: {reason}" for reason in found.values())
+        texts = (f"{UNREADABLE}: {reason}" for reason in found.values())
         self._degradations.set("processes", *texts)
 
     def _check_sysctls(self, cause: "Cause") -> None:

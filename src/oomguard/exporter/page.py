@@ -9,7 +9,7 @@ from oomguard import __version__
 from oomguard.core.policy import some_files
 from oomguard.core.text import counted, span
 from oomguard.report.problems import complaint, complaints, problems
-from oomguard.report.status_file import StatusFile
+from oomguard.report.status_file import UNREADABLE, StatusFile
 
 _STYLE = """\
 :root { color-scheme: light dark }
@@ -67,7 +67,11 @@ def describe(status: StatusFile | None, trouble: str, *, now: float, rule_limit:
 
 def _problems(status: StatusFile, now: float) -> Iterable[str]:
     """Yield the problems. None names a process: with `hidepid=`, the reader may not know which run."""
-    yield from (text.strip() for text, _ in problems(status, now))
+    limits = dict.fromkeys(
+        f"{UNREADABLE}; see oomguard status" if limit.startswith(UNREADABLE) else limit
+        for limit in status.limits
+    )
+    yield from (text.strip() for text, _ in problems(status._replace(limits=(*limits,)), now))
     sysctls = {row.name for row in status.sysctls}
     rules: dict[str, None] = {}
     for group in complaints(status):

@@ -24,6 +24,9 @@ FORMAT = 1
 KILLS_A_UID = 3
 """Of each user, so many of the last kills are listed."""
 
+UNREADABLE = "some processes cannot be read"
+"""How the limits begin that can name a process or a user."""
+
 _PATIENCE_SECONDS = 30.0
 """A pass over a large host under pressure can delay the next write."""
 
