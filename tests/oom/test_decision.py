@@ -74,6 +74,13 @@ def test_value_that_decided_is_named() -> None:
     assert (finding.victim.task.comm, finding.largest.task.comm) == ("cache-worker", "db-server")
 
 
+def test_value_that_would_not_have_sufficed_is_not_blamed() -> None:
+    """With 0, the largest would still have had less than the victim with its 700: all values decided."""
+    shown = dict(facts(Incident(1, found((REPORTS / "7.2-host.txt").read_text()))))
+    assert "Without oom_score_adj, vm-precious[343] (362.7 MiB) would have been killed" in shown["Next"]
+    assert "with 0" not in shown["Next"].lower()
+
+
 def test_score_of_old_kernels_agrees() -> None:
     """What the kernel printed as score is our badness in thousandths."""
     finding = found(formats.CHILD_3_19)

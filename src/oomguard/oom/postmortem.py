@@ -148,12 +148,17 @@ def _with_bonus(report: Report, era: Era, total: int | None, assumed: list[str])
 
 
 def _decider(victim: Place | None, largest: Place | None, total: int, era: Era) -> Place | None:
-    """Return the process whose value made the difference between the victim and the largest; None if none."""
+    """Return the process whose value made the difference between the victim and the largest; None if none.
+
+    It is the largest only if that would have been killed with 0, and all others with the values they had.
+    """
     if victim is None or largest is None or victim.badness is None or victim.task.pid == largest.task.pid:
         return None
+    assert largest.badness is not None  # as if all values were 0
     without = task_badness(victim.task, 0, total, era)
     ahead = task_badness(largest.task, largest.task.oom_score_adj, total, era)
-    is_victims = victim.task.oom_score_adj > 0 and (ahead is None or without is None or without < ahead)
+    is_enough = ahead is None or without is None or without < ahead
+    is_victims = victim.task.oom_score_adj > 0 and (is_enough or largest.badness <= victim.badness)
     return victim if is_victims else largest
 
 
