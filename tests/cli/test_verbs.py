@@ -1036,6 +1036,31 @@ def test_a_rule_after_one_that_matches_the_same_says_so(oomguard: Oomguard, poli
     assert "  name=crond (policy.yaml:3): name=crond (policy.yaml:2) matches first\n" in shown
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("[crond, x]", "crond"), ("cro*", "crond"), ("crond", "'cron?'")]
+)
+def test_a_rule_whose_processes_an_earlier_one_matches_is_not_misspelled(
+    oomguard: Oomguard, proc: FakeProc, policy: Path, first: str, second: str
+) -> None:
+    """Whatever names the two have."""
+    proc.process(Process(Identity(70, 1), b"cronda"))
+    names = f"  - {{name: {first}, oom_score_adj: 3}}\n  - {{name: {second}, oom_score_adj: 4}}\n"
+    policy.write_text(f"rules:\n  - {{name: cronda, oom_score_adj: 3}}\n{names}")
+    for shown in (oomguard("plan").out, oomguard("check", "--host").out):
+        (line,) = [line for line in shown.splitlines() if line.startswith("  name=") and ":4)" in line]
+        assert line.endswith("(policy.yaml:3) matches first")
+
+
+def test_only_a_rule_that_would_match_is_said_to_be_late(oomguard: Oomguard, policy: Path) -> None:
+    """Not one with the same name for another user."""
+    policy.write_text(
+        "rules:\n  - {name: crond, oom_score_adj: 3}\n  - {name: crond, user: 5, oom_score_adj: 4}\n"
+    )
+    shown = oomguard("plan").out
+    assert "matches first" not in shown
+    assert "crond (2) runs, but not all conditions match" in " ".join(shown.split())
+
+
 def test_no_name_of_another_rule_counts_as_misspelled(oomguard: Oomguard, policy: Path) -> None:
     """It was written as it was meant there."""
     rules = ("{name: crond, cmdline: nothing-of-it, oom_score_adj: 3}", "{name: cronx, oom_score_adj: 3}")

@@ -50,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
         left = preview.planner.left_alone() if options.restore else []
         planned = [Planned(change, None) for change in preview.sysctl_changes(cause)]
         for handle, decision in preview.processes():
-            tally.add(handle.comm, decision)
+            preview.count(handle, decision, tally)
             change = None if decision is None else decision.change(cause)
             if decision is not None and change is not None:
                 planned.append(Planned(change, decision.rule))

@@ -19,16 +19,20 @@ _COMPARED = 2000
 class Tally:
     """How many processes each rule matches, and for how many it is refused, by its number.
 
-    `unmatched` are the names of processes that no rule matches.
+    `running` are the names of all processes, `unmatched` those of processes that no rule matches. `overtaken`
+    has, by the number of a rule that would match a process, the one that matches it first.
     """
 
     def __init__(self) -> None:
         self.matched: Counter[int] = Counter()
         self.refused: Counter[int] = Counter()
+        self.running: Counter[bytes] = Counter()
         self.unmatched: Counter[bytes] = Counter()
+        self.overtaken: dict[int, Rule] = {}
 
     def add(self, comm: bytes, decision: Decision | None) -> None:
         """Count a process and the decision on it."""
+        self.running[comm] += 1
         if decision is not None and decision.matched is not None:
             self.matched[decision.matched.number] += 1
             return

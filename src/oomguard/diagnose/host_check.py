@@ -117,6 +117,7 @@ def _look(preview: Preview, path: str) -> Seen:
     seen = Seen()
     for handle, decision in preview.processes():
         with suppress(*GONE, HIDDEN):
+            preview.count(handle, decision, seen.tally)
             _look_at(handle, decision, path, seen)
             if decision is None or decision.matched is None:
                 _look_for_misses(handle, preview, seen)
@@ -150,7 +151,6 @@ def _instead(key: str, handle: ProcessHandle) -> str:
 
 def _look_at(handle: ProcessHandle, decision: Decision | None, path: str, seen: Seen) -> None:
     rule = None if decision is None else decision.matched
-    seen.tally.add(handle.comm, decision)
     if rule is not None:
         seen.cgroups.setdefault(rule.number, set()).add(handle.cgroup)
     if decision is not None and decision.rule is not None and decision.obstacle is not None:

@@ -9,6 +9,7 @@ from oomguard.core.change import SetSysctl, grouped
 from oomguard.core.choices import Cause
 from oomguard.core.decide import Decision, Obstacle, Rights, denial
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.tally import Tally
 from oomguard.core.text import printable
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.process_rights import is_read_only
@@ -77,6 +78,17 @@ class Preview:
         with suppress(*GONE, HIDDEN):
             return decision._replace(obstacle=self._obstacle(decision, handle))
         return decision
+
+    def count(self, handle: ProcessHandle, decision: Decision | None, tally: Tally) -> None:
+        """Count a process, and the rules that would match it but for an earlier one."""
+        tally.add(handle.comm, decision)
+        first = None if decision is None else decision.matched
+        if first is None:
+            return
+        with suppress(*GONE, HIDDEN):
+            for rule, unknown in self.planner.matching.rules(handle):
+                if unknown is None and rule.number > first.number:
+                    tally.overtaken.setdefault(rule.number, first)
 
     def keep_only(self, pids: set[int]) -> None:
         """Forget every process that is not among `pids`."""

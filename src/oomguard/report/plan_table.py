@@ -89,23 +89,23 @@ def print_matched(rules: Sequence[Rule], tally: Tally, *, options: str) -> None:
     named = {name[:COMM_LENGTH] for rule in rules for name in rule.names}
     unnamed = [name for name in tally.unmatched if name not in named]
     for rule in none:
-        why = _why_unmatched(rule, some, tally, unnamed, options)
+        why = _why_unmatched(rule, tally, unnamed, options)
         print_text(out, f"{rule.label} ({place(rule)}){why}", indent=2)
 
 
-def _why_unmatched(rule: Rule, some: Sequence[Rule], tally: Tally, unnamed: list[bytes], options: str) -> str:
+def _why_unmatched(rule: Rule, tally: Tally, unnamed: list[bytes], options: str) -> str:
     if tally.refused[rule.number]:
         return ", refused"
-    unmatched = tally.unmatched
-    exact = next((name[:COMM_LENGTH] for name in rule.names if unmatched[name[:COMM_LENGTH]]), None)
+    first = tally.overtaken.get(rule.number)
+    if first is not None:
+        return f": {first.label} ({place(first)}) matches first"
+    running = tally.running
+    exact = next((name[:COMM_LENGTH] for name in rule.names if running[name[:COMM_LENGTH]]), None)
     if exact is not None:
         name = printable(exact)
         see = f"see oomguard explain {name}{options}"
-        return f": {name} ({unmatched[exact]}) runs, but not all conditions match; {see}"
-    for one in some:
-        if one.number < rule.number and one.names == rule.names != ():
-            return f": {one.label} ({place(one)}) matches first"
-    near = [f"{printable(name)} ({unmatched[name]})" for name in near_misses(rule, unnamed)]
+        return f": {name} ({running[exact]}) runs, but not all conditions match; {see}"
+    near = [f"{printable(name)} ({running[name]})" for name in near_misses(rule, unnamed)]
     return f": misspelled? No rule matches {', '.join(near)}" if near else ""
 
 
