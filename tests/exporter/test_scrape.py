@@ -17,9 +17,15 @@ import pytest
 from prometheus import PROMTOOL, needs_promtool
 from scraping import OPENMETRICS, Exporter, exporting, parse
 
+from fakeproc import FakeProc
 from oomguard import __version__
 from oomguard.__main__ import main
+from oomguard.core.process import Process
+from oomguard.exporter.status_source import StatusSource
+from oomguard.kernel.procfs import Procfs
+from oomguard.report.status_file import encode_status
 from running import Program, running, wait_for_value, wait_until, write_oom_score_adj
+from statuses import IDLE
 
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
 
@@ -133,6 +139,16 @@ def test_a_daemon_that_is_killed_is_down_at_once_and_one_that_comes_back_is_up(
         said = exporter.log.read_text()
         assert said.count("is not running") == 1
         assert said.count("is up to date: oomguard is running") == 1
+
+
+def test_a_daemon_that_nobody_reaped_is_down(proc: FakeProc, procfs: Procfs, tmp_path: Path) -> None:
+    """Also for an exporter that did not see it running."""
+    (tmp_path / "status.json").write_bytes(encode_status(IDLE))
+    for state, why in (("S", ""), ("Z", "pid 10 is not running")):
+        proc.process(Process(IDLE.identity, b"python3"), state=state)
+        _, trouble = StatusSource(str(tmp_path), procfs).read(0.0)
+        assert trouble.endswith(why)
+        assert bool(trouble) is bool(why)
 
 
 def test_a_rejected_policy_is_told(tmp_path: Path, policy: str) -> None:

@@ -76,6 +76,16 @@ def test_a_process_that_is_not_there_is_none(procfs: Procfs) -> None:
     assert not procfs.is_alive(Identity(999_999_999, 1))
 
 
+@pytest.mark.parametrize(("threads", "is_alive"), [(1, False), (2, True)])
+def test_a_zombie_is_not_alive_unless_threads_are(
+    proc: FakeProc, procfs: Procfs, threads: int, is_alive: bool
+) -> None:
+    """The state is that of the main thread, which can end before the others."""
+    process = Process(Identity(12, 1), b"x")
+    proc.process(process, state="Z", threads=threads)
+    assert procfs.is_alive(process.identity) is is_alive
+
+
 def test_a_tree_without_a_boot_id_has_none(proc: FakeProc, procfs: Procfs) -> None:
     """It is told by the empty text, which no boot has."""
     assert procfs.boot_id() == "fake-boot"

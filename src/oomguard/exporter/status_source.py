@@ -49,7 +49,7 @@ class StatusSource:
         """
         if self._procfs.is_alive(status.identity):
             self._seen = status.identity
-        elif self._seen == status.identity:
+        elif status.identity in (self._seen, self._procfs.identity(status.pid)):  # the latter is a zombie
             return f"{printable(self.path)} is left over: pid {status.pid} is not running"
         if status.is_overdue(now):
             since = time.strftime("%F %T", time.localtime(max(status.written_at, 0)))

@@ -140,8 +140,13 @@ class Procfs:
                 return None
 
     def is_alive(self, identity: Identity) -> bool:
-        """Return whether exactly this process is still there."""
-        return self.identity(identity.pid) == identity
+        """Return whether exactly this process is still there, and not a zombie that nobody has reaped."""
+        handle = self.open(identity.pid)
+        if handle is None:
+            return False
+        with handle, suppress(*GONE, HIDDEN):
+            return handle.identity == identity and not handle.stat.is_zombie
+        return False
 
     def now_ticks(self) -> int:
         """Return the time in the clock of process start times, CLOCK_BOOTTIME in ticks."""
