@@ -287,6 +287,17 @@ cases:
     )
 
 
+def test_why_a_sysctl_is_refused_is_said(oomguard_test: Test) -> None:
+    """As of a process."""
+    Path("refused.yaml").write_text(
+        "policy: {vm: {overcommit_memory: 2}}\nhost: {memory: 4GiB, committed: 3GiB}\n"
+        "cases: [{case: a, expect: {vm: {overcommit_memory: 2}}}]\n"
+    )
+    run = oomguard_test("refused.yaml")
+    assert run.code == 1
+    assert "      set at refused.yaml:1: refused: CommitLimit would be " in run.out
+
+
 def test_users_are_those_of_the_case_file_and_not_of_this_host(tmp_path: Path) -> None:
     """Names without a uid are services, each with a uid of its own; root is root."""
     file = tmp_path / "cases.yaml"

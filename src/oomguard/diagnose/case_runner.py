@@ -38,6 +38,8 @@ def _sysctls(case: Case) -> Iterator[Compared]:
         obstacle = None if change is None else change.obstacle
         found = case.sysctls.get(name) if change is None or obstacle is not None else change.after
         refusal = "" if obstacle is None else obstacle.reason
+        if refusal:
+            by += f": refused: {refusal}"
         yield Compared(name, expected.line, by, tuple(_differences("value", expected, found, None, refusal)))
 
 
