@@ -105,6 +105,7 @@ def _meant_word(text: str, expected: str) -> str:
     return f"did you mean {near}?" if near else ""
 
 
+_MILLISECONDS = {"ms": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _COLON = "write key: value, with a space after the ':'"
 
 
@@ -136,9 +137,25 @@ def _given(node: Node, want: Takes) -> Problem:
         odd = next((one for one in value if not one.isascii()), value[-1])
         return Problem("wrong-type", f"'{shown}'", f"write {number}, without {described(odd)}")
     if int in want.kinds and looks_like_amount(value):
-        number = "a number" if re.search("[KMGT]i?B?$", shown) else re.sub(" ?[%A-Za-z]+$", "", shown)
+        number = _without_unit(shown, want)
         return Problem("wrong-type", shown, f"write {number} without a unit; {want.hint}".removesuffix("; "))
     return Problem("wrong-type", f"'{shown}'", _COLON if not want.kinds and ":" in value else "")
+
+
+def _without_unit(text: str, want: Takes) -> str:
+    """Return the number that a key takes in place of one with a unit; "a number" if that is not certain."""
+    found = re.fullmatch("([-+]?[0-9]+) ?([a-z]+|%)", text)
+    if found is None or "1/" in want.hint:  # in other fractions than percent or seconds
+        return "a number"
+    number, unit = int(found[1]), found[2]
+    if unit == "%" and "seconds" not in want.words + want.hint:
+        return str(number)
+    if unit not in _MILLISECONDS or "seconds" not in want.words + want.hint:
+        return "a number"
+    seconds, rest = divmod(number * _MILLISECONDS[unit], 1000)
+    limits = re.search("from (-?[0-9]+) to ([0-9]+)", want.words)
+    is_allowed = limits is not None and int(limits[1]) <= seconds <= int(limits[2])
+    return str(seconds) if is_allowed and not rest else "a number"
 
 
 def _given_surprise(value: Surprise, want: Takes) -> Problem:
