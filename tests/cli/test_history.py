@@ -12,7 +12,7 @@ import pytest
 from oomguard.cli.main import run_verb
 from oomguard.core.errors import OomguardError
 from oomguard.core.sample import Holder, Left, Sample
-from oomguard.reconcile.flight_recorder import Recorder
+from oomguard.reconcile.flight_recorder import FILE, Recorder
 from oomguard.reconcile.state_folder import StateFolder, open_state_folder
 from oomguard.report.recording_page import recording_page
 from oomguard.report.recording_table import print_recording
@@ -223,6 +223,23 @@ def test_nothing_recorded_is_an_error_with_the_reasons(tmp_path: Path) -> None:
     with pytest.raises(OomguardError, match="nothing is recorded there") as error:
         run_verb(["history", "--state-dir", str(tmp_path)])
     assert "recorder: off" in (error.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "nothing is recorded there yet"),
+        (bytes(1 << 20), "nothing is recorded there yet"),
+        (b"oom1" * 999, "damaged: it has no sample that can be read"),
+    ],
+    ids=["empty", "new", "damaged"],
+)
+def test_a_recorder_without_samples_is_an_error(folder: StateFolder, content: bytes, why: str) -> None:
+    """Whatever time was asked for."""
+    folder.replace(FILE, content)
+    for since in ([], ["--since", "1d"]):
+        with pytest.raises(OomguardError, match=why):
+            run_verb(["history", "--state-dir", folder.path, *since])
 
 
 @pytest.mark.parametrize("text", ["10", "m", "--5m", "10 m", "1w", "9999999s"])

@@ -65,6 +65,11 @@ def _run(options: argparse.Namespace) -> int:
             f"{printable(options.state_dir)}/{FILE}: nothing is recorded there",
             hint="start the daemon (systemctl start oomguard); the policy must not have recorder: off",
         )
+    if not samples:
+        raise OomguardError(
+            f"{printable(options.state_dir)}/{FILE}: nothing is recorded there yet",
+            hint="the daemon takes a sample at each pass; oomguard status shows whether it runs",
+        )
     now, booted = time.time(), time.monotonic()
     has_slept = time.clock_gettime(time.CLOCK_BOOTTIME) - booted > _SLEPT_SECONDS
     samples = redated(samples, now, booted, has_slept=has_slept)

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from itertools import takewhile
 
+from oomguard.core.errors import OomguardError
 from oomguard.core.sample import Holder, Left, Sample, is_recent
+from oomguard.core.text import printable
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.reconcile.state_folder import StateFolder, find_state_folder
 
@@ -113,14 +115,20 @@ class Recorder:
 def read_samples(state_dir: str) -> list[Sample] | None:
     """Return what the daemon with this state folder recorded, oldest first; None if it has no recorder.
 
-    PermissionError: only root can read it. OomguardError: it is not a file.
+    PermissionError: only root can read it. OomguardError: it is not a file, or damaged.
     """
     folder = find_state_folder(state_dir)
     if folder is None:
         return None
     with closing(folder):
         raw = folder.read(FILE) if folder.is_ours else None
-    return None if raw is None else decode_samples([raw])
+    samples = None if raw is None else decode_samples([raw])
+    if raw is not None and not samples and raw.strip(b"\0"):  # a new file is all zeros
+        raise OomguardError(
+            f"{printable(state_dir)}/{FILE}: damaged: it has no sample that can be read",
+            hint="new samples of the daemon take its place",
+        )
+    return samples
 
 
 def encode_slot(number: int, sample: Sample) -> bytes:
