@@ -960,8 +960,10 @@ def test_explain_takes_a_process_as_the_journal_names_it(oomguard: Oomguard) -> 
     """That one, and not others of its name."""
     run = oomguard("explain", "crond[11]", "--json")
     assert [one["pid"] for one in json.loads(run.out)] == [11]
+    assert run.err == ""
     run = oomguard("explain", "renamed-since[11]", "--json")
     assert [one["pid"] for one in json.loads(run.out)] == [11]
+    assert run.err == "oomguard: pid 11 is called crond now, not renamed-since\n"
 
 
 def test_explain_names_every_missing_process_and_the_nearest_name(oomguard: Oomguard) -> None:

@@ -24,7 +24,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from oomguard.diagnose.explain import explain
+    from oomguard.diagnose.explain import explain, renamed
     from oomguard.diagnose.this_host import ThisHost, warn_if_hidden
     from oomguard.report.change_document import print_json
     from oomguard.report.explanation import alike, explanation_document
@@ -34,6 +34,8 @@ def _run(options: argparse.Namespace) -> int:
     with closing(host.open_preview(host.load(options.policy))) as preview:
         warn_if_hidden(preview.planner.procfs)
         explanations, errors = explain(preview, options.process)
+    for note in renamed(explanations, options.process):
+        complain(f"oomguard: {note}")
     if explanations and options.json:
         print_json([explanation_document(one) for one in explanations])
     elif explanations:

@@ -1,7 +1,7 @@
 """Tries every rule on a process: which condition failed, on which value, and which rule the policy lacks."""
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
 from oomguard.core.decide import Decision, Obstacle
@@ -48,6 +48,17 @@ def explain(preview: Preview, asked: Sequence[str]) -> tuple[list[Explanation], 
                     missing.pop(one, None)
     errors = [_unread(pids, reason) for reason, pids in unread.items()]
     return explanations, [*errors, *(_no_process(one, running) for one in missing)]
+
+
+def renamed(explanations: Sequence[Explanation], asked: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each process asked for as `NAME[PID]` that has another name now."""
+    comms = {str(one.process.identity.pid): one.process.comm for one in explanations}
+    for one in asked:
+        name, _, pid = one.removesuffix("]").rpartition("[")
+        comm = comms.get(pid) if name and one.endswith("]") else None
+        raw = name.encode("utf-8", "surrogateescape")
+        if comm is not None and name != printable(comm) and raw[:COMM_LENGTH] != comm:
+            yield f"pid {pid} is called {printable(comm)} now, not {legible(name)}"
 
 
 def _unread(pids: list[int], reason: str) -> OomguardError:
