@@ -68,6 +68,11 @@ NAMES = [event.name for event in EVENTS]
             f"log -n {10**20}",
             f"oomguard log: --lines must be a number from 0 to 999999999, got '{10**20}'; see {LOG_HELP}",
         ),
+        ("rank --interval 7", "oomguard rank: --interval needs --watch; see oomguard rank --help"),
+        (
+            "plan --restore --policy f",
+            "oomguard plan: --policy cannot be combined with --restore; see oomguard plan --help",
+        ),
         (
             "rank --json --watch",
             "oomguard rank: --watch cannot be combined with --json; see oomguard rank --help",

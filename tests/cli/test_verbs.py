@@ -97,7 +97,8 @@ def oomguard(
     def call(verb: str, *arguments: str) -> Run:
         argv = ["oomguard", verb, *arguments]
         for option, (value, verbs) in places.items():
-            if verb in verbs and option not in arguments:
+            is_taken = option != "--policy" or "--restore" not in arguments
+            if verb in verbs and option not in arguments and is_taken:
                 argv += [option, value]
         monkeypatch.setattr(sys, "argv", argv)
         code = main()

@@ -26,8 +26,10 @@ exit codes: 0 nothing would change, 3 something would change, is refused, or is
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add(parser, "--policy", "--state-dir", "--proc", "--json")
-    parser.add_argument("--restore", action="store_true", help="show what `oomguard restore` would do")
+    whose = parser.add_mutually_exclusive_group()
+    add(whose, "--policy")
+    add(parser, "--state-dir", "--proc", "--json")
+    whose.add_argument("--restore", action="store_true", help="show what `oomguard restore` would do")
 
 
 def _run(options: argparse.Namespace) -> int:

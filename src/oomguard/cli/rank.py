@@ -3,10 +3,11 @@
 import argparse
 from contextlib import closing
 
-from oomguard.cli.verb import Verb, add, count
+from oomguard.cli.verb import MisuseError, Verb, add, count
 from oomguard.core.policy import DEFAULT_PATH
 
 _LIMIT = 20
+_INTERVAL = 2
 
 _DETAIL = """\
 Uses the kernel's own formula: memory in RAM, swap and page tables, plus
@@ -42,7 +43,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add(shown, "--json")
     shown.add_argument("--watch", action="store_true", help="update until q is pressed")
     parser.add_argument(
-        "--interval", metavar="SECONDS", type=_seconds, default=2.0, help="interval of --watch (default: 2)"
+        "--interval", metavar="SECONDS", type=_seconds, help=f"interval of --watch (default: {_INTERVAL})"
     )
 
 
@@ -63,6 +64,8 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.report.change_document import print_json
     from oomguard.report.rank_view import rank_document
 
+    if options.interval is not None and not options.watch:
+        raise MisuseError("--interval needs --watch; see oomguard rank --help")
     if options.watch:
         from oomguard.cli.watch import refuse_no_terminal, watch
 
@@ -72,7 +75,7 @@ def _run(options: argparse.Namespace) -> int:
         policy = host.load(options.policy)
     with closing(open_ranker(policy, host, cgroup=options.cgroup)) as ranker:
         if options.watch:
-            return watch(ranker.look, interval_seconds=options.interval)
+            return watch(ranker.look, interval_seconds=options.interval or _INTERVAL)
         view = ranker.look()
     if options.json:
         print_json(rank_document(view, limit=options.limit or 0))
