@@ -15,7 +15,7 @@ examples:
   oomguard cat --policy ./new.yaml
   oomguard cat > whole.yaml
 
-exit codes: 0 done, 78 the policy is not valid
+exit codes: 0 done, 1 /proc cannot be read, 78 the policy is not valid
 """
 
 

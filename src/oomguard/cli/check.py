@@ -24,7 +24,8 @@ examples:
   oomguard check --policy ./new.yaml --strict --json   in a build
   oomguard check --strict site.yaml drop-in.yaml       each file alone
 
-exit codes: 0 valid, 78 not valid (or, with --strict, a warning)
+exit codes: 0 valid, 1 the host cannot be read (with --host),
+            78 not valid (or, with --strict, a warning)
 """
 
 

@@ -20,8 +20,9 @@ examples:
   oomguard plan --policy ./new.yaml
   oomguard plan --restore
 
-exit codes: 0 nothing would change, 3 something would change, is refused, or is
-            hidden (hidepid=), 78 the policy is not valid
+exit codes: 0 nothing would change, 1 /proc or the state folder cannot be read,
+            3 something would change, is refused, or is hidden (hidepid=),
+            78 the policy is not valid
 """
 
 
