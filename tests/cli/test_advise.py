@@ -12,7 +12,9 @@ from fakeproc import FakeProc
 from oomguard.__main__ import main
 from oomguard.core.process import Identity, Process
 from oomguard.policy.load import load
+from oomguard.report.status_file import encode_status
 from running import running, wait_until
+from statuses import IDLE
 
 Advise = Callable[..., tuple[int, str, str]]
 
@@ -76,6 +78,15 @@ def test_as_json_each_finding_has_its_reason_and_sources(advise: Advise) -> None
     assert rule["conditions"]["name"] == ["postgres"]
     assert rule["scope"] == "main"
     assert all(one.keys() == mode.keys() for one in document["findings"])
+
+
+def test_the_peak_is_at_least_what_is_promised_now(advise: Advise, proc: FakeProc, tmp_path: Path) -> None:
+    """The daemon looks once a minute."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "status.json").write_bytes(encode_status(IDLE._replace(committed_peak_kib=1)))
+    proc.process(Process(IDLE.identity, b"python3"))
+    host = json.loads(advise("--json")[1])["host"]
+    assert host["committed_peak_bytes"] == host["committed_bytes"] > 1024
 
 
 def test_a_damaged_status_file_is_said_and_passed_over(advise: Advise, tmp_path: Path) -> None:

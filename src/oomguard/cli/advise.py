@@ -42,7 +42,9 @@ def _run(options: argparse.Namespace) -> int:
     host = ThisHost(options.state_dir, options.proc)
     with closing(host.open_procfs()) as procfs:
         warn_if_hidden(procfs)
-        facts = observe_facts(procfs)._replace(peak=_peak(host, procfs), lasting=host.peak_source()())
+        facts = observe_facts(procfs)
+        peak = _peak(host, procfs, facts.memory.committed_kib)
+        facts = facts._replace(peak=peak, lasting=host.peak_source()())
     draft = valid(advise(facts))
     if options.json:
         print_json({"format": FORMAT, "host": host_document(facts), **findings_document(draft)})
@@ -51,8 +53,8 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _peak(host: "ThisHost", procfs: "Procfs") -> "PeakSinceStart | None":
-    """Return the peak that a running daemon measured, None if there is none."""
+def _peak(host: "ThisHost", procfs: "Procfs", now_kib: int) -> "PeakSinceStart | None":
+    """Return the peak that a running daemon measured, or what is promised now; None without a daemon."""
     from oomguard.propose.advice import PeakSinceStart
     from oomguard.report.status_reader import StatusError
     from oomguard.report.streams import complain
@@ -64,7 +66,7 @@ def _peak(host: "ThisHost", procfs: "Procfs") -> "PeakSinceStart | None":
         return None
     if status is None or not procfs.is_alive(status.identity) or status.committed_peak_kib <= 0:
         return None
-    return PeakSinceStart(status.committed_peak_kib, time.time() - status.started_at)
+    return PeakSinceStart(max(status.committed_peak_kib, now_kib), time.time() - status.started_at)
 
 
 VERB = Verb(
