@@ -1176,6 +1176,12 @@ def test_explain_prints_a_rule_for_what_is_refused(oomguard: Oomguard, policy: P
     assert "refused" not in oomguard("explain", "11").out
 
 
+def test_explain_repeats_the_bound_of_a_rule_that_is_refused(oomguard: Oomguard, policy: Path) -> None:
+    """Not the value that it comes to now."""
+    policy.write_text("rules:\n  - {name: crond, oom_score_adj: {at_most: -5}}\n")
+    assert "\n  - {name: crond, user: 1000, oom_score_adj: {at_most: -5}}\n" in oomguard("explain", "11").out
+
+
 def test_explain_has_no_rule_for_a_process_without_a_name(oomguard: Oomguard, proc: FakeProc) -> None:
     """A policy cannot name it."""
     proc.process(Process(Identity(41, 1), b"", uid=1000))

@@ -8,7 +8,7 @@ from oomguard.core.decide import Decision, Obstacle
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import first_unmet
 from oomguard.core.process import COMM_LENGTH, INIT_PID, Facts, Process, UnknownFactError, full_name
-from oomguard.core.rule import CONDITIONS, Rule
+from oomguard.core.rule import CONDITIONS, Rule, Value
 from oomguard.core.text import counted, legible, printable
 from oomguard.core.trust import trust_refusal
 from oomguard.kernel.proc_files import GONE, HIDDEN
@@ -24,7 +24,7 @@ from oomguard.report.explanation import Explanation, Tried
 _PIDS = 8
 """Pids shown of processes that cannot be read."""
 
-_EXAMPLE = 300
+_EXAMPLE = Value("exact", 300)
 """The value of a rule that is suggested."""
 
 
@@ -128,9 +128,9 @@ def _paste(process: Process, decision: Decision, never: str) -> str:
         return ""
     if obstacle is None or not obstacle.hint:
         return rule_for(process) if decision.rule is None and not never else ""
-    if obstacle.kind == "refused" and process.uid != 0:  # with the user, the rule is trusted
-        return rule_for(process, decision.wanted)
-    return ""
+    if obstacle.kind != "refused" or decision.rule is None or process.uid == 0:
+        return ""
+    return rule_for(process, decision.rule.terms.value)  # with the user, the rule is trusted
 
 
 def _why_never(handle: ProcessHandle, planner: Planner) -> str:
@@ -171,7 +171,7 @@ def _found(unmet: str, process: Process) -> str | bytes:
     return next(row for row in CONDITIONS if row.key == unmet).found(process)
 
 
-def rule_for(process: Facts, value: int = _EXAMPLE) -> str:
+def rule_for(process: Facts, value: Value = _EXAMPLE) -> str:
     """Return one rule as YAML that matches the process by its name and user, "" if its name is empty."""
     if not process.comm:
         return ""
@@ -180,7 +180,8 @@ def rule_for(process: Facts, value: int = _EXAMPLE) -> str:
         conditions.append(f"user: {process.uid}")
     if process.in_container:
         conditions.append("containers: true")
-    return f"- {{{', '.join(conditions)}, oom_score_adj: {value}}}"
+    written = f"{{{value.kind}: {value.number}}}" if value.kind in ("at_most", "at_least") else value
+    return f"- {{{', '.join(conditions)}, oom_score_adj: {written}}}"
 
 
 def name_pattern(name: bytes) -> str:
