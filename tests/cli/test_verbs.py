@@ -641,7 +641,7 @@ def test_a_missing_default_policy_is_an_error_that_names_the_one_in_use(
     """As the daemon of this state folder has it; none without a daemon."""
     monkeypatch.setattr("oomguard.diagnose.this_host.DEFAULT_PATH", f"{tmp_path}/none.yaml")
     asked = ("--policy", f"{tmp_path}/none.yaml")
-    assert "or give another with --policy" in oomguard("plan", *asked).err
+    assert "or give another file" in oomguard("plan", *asked).err
     files = (f"{tmp_path}/policy.d/10-a.yaml", str(policy))
     write_status(tmp_path / "state", Identity(10, 1), policy=IDLE.policy._replace(files=files))
     monkeypatch.setattr("oomguard.reconcile.state_folder.RUN_FOLDER", f"{tmp_path}/state")

@@ -106,6 +106,14 @@ def test_a_fifo_is_refused_without_waiting_for_a_writer(tmp_path: "Path") -> Non
     assert fault.message == "must be a regular file, but is a FIFO"
 
 
+def test_what_is_no_file_among_drop_ins_is_to_be_removed(install: Install, tmp_path: "Path") -> None:
+    """Nobody named it, so no other file is to be named."""
+    path = install("{}", a="{}")
+    (tmp_path / "policy.d" / "b.yaml").mkdir()
+    (fault,) = _faults(str(path))
+    assert fault.hint == "remove it, or give it a name that does not end in .yaml"
+
+
 def test_folders_devices_and_sockets_are_refused(tmp_path: "Path") -> None:
     """What is no regular file holds no policy."""
     folder = tmp_path / "policy.yaml"

@@ -126,7 +126,7 @@ def _read_source(file: str, name: str, *, folder: int | None, anybodys: bool) ->
         status = os.fstat(descriptor)
         if folder is not None and is_mask(status.st_mode, status.st_rdev):
             return Source(file, is_mask=True)
-        _refuse_special_files(status)
+        _refuse_special_files(status, in_folder=folder is not None)
         if not anybodys:
             _refuse_other_owners(status, file)
         return Source(file, _content(descriptor))
@@ -150,7 +150,7 @@ def _content(descriptor: int) -> bytes:
     )
 
 
-def _refuse_special_files(status: os.stat_result) -> None:
+def _refuse_special_files(status: os.stat_result, *, in_folder: bool) -> None:
     kinds = {
         stat.S_IFDIR: "folder",
         stat.S_IFIFO: "FIFO",
@@ -160,7 +160,10 @@ def _refuse_special_files(status: os.stat_result) -> None:
     }
     if not stat.S_ISREG(status.st_mode):
         message = f"must be a regular file, but is a {kinds.get(stat.S_IFMT(status.st_mode), 'special file')}"
-        raise _RefusedError("not-a-file", message, "give the YAML file, or - for standard input")
+        hint = "remove it, or give it a name that does not end in .yaml"
+        raise _RefusedError(
+            "not-a-file", message, hint if in_folder else "give the YAML file, or - for standard input"
+        )
 
 
 def _refuse_other_owners(status: os.stat_result, file: str) -> None:
@@ -235,7 +238,7 @@ def _fault(file: str, error: _RefusedError | OSError) -> Fault:
         message = f"is a link to {printable(os.readlink(file))}, which does not exist"
         return Problem("missing-file", message, "remove the link, or create that file").at(file)
     if error.errno == errno.ENOENT:
-        hint = "create it: `oomguard advise` suggests one; or give another with --policy"
+        hint = "create it: `oomguard advise` suggests one; or give another file"
         return Problem("missing-file", "no such file", hint).at(file)
     reason = os.strerror(error.errno) if error.errno else str(error)
     is_denied = error.errno in {errno.EACCES, errno.EPERM}
