@@ -967,6 +967,13 @@ def test_explain_takes_a_process_as_the_journal_names_it(oomguard: Oomguard) -> 
     assert run.err == "oomguard: pid 11 is called crond now, not renamed-since\n"
 
 
+def test_explain_takes_a_name_as_it_is_printed(oomguard: Oomguard, proc: FakeProc) -> None:
+    """Whoever copies it from a table has no newline."""
+    proc.process(Process(Identity(42, 1), b"a\nb"))
+    for name in ("a\nb", r"a\nb"):
+        assert [one["pid"] for one in oomguard("explain", name, "--json").json] == [42]
+
+
 def test_explain_names_every_missing_process_and_the_nearest_name(oomguard: Oomguard) -> None:
     """The others are explained."""
     run = oomguard("explain", "cronb", "999999", "crond")

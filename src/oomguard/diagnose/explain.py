@@ -92,6 +92,8 @@ def _is_meant(handle: ProcessHandle, wanted: str) -> bool:
         return True
     raw = wanted.encode("utf-8", "surrogateescape")
     try:
+        if wanted == printable(handle.comm):  # as every table shows it
+            return True
         return raw == handle.comm or (
             len(handle.comm) >= COMM_LENGTH
             and raw.startswith(handle.comm)
