@@ -446,11 +446,12 @@ def test_restore_says_what_it_could_not_see(
     assert (
         "/proc hides 1 process from this user (hidepid=): what a restore would do to them is not" in run.err
     )
-    assert f"run oomguard plan --restore --state-dir {tmp_path}/state in the group" in run.err
+    places = f"--state-dir {tmp_path}/state --proc {proc.root}"
+    assert f"run oomguard plan --restore {places} in the group" in run.err
     run = oomguard("restore")
     assert run.code == 1
     assert "/proc hides 1 process from this user (hidepid=)" in run.err
-    assert f"run oomguard restore --state-dir {tmp_path}/state in the group" in run.err
+    assert f"run oomguard restore {places} in the group" in run.err
     assert "not running; 1 value it set is still in force" in oomguard("status").out
     hidden.rename(proc.root / str(pid))
     assert oomguard("restore").code == 0
@@ -469,14 +470,14 @@ def test_a_plan_to_restore_says_that_originals_are_lost(oomguard: Oomguard, tmp_
 
 
 def test_restore_says_how_to_go_on_where_processes_start_too_fast(
-    oomguard: Oomguard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    oomguard: Oomguard, proc: FakeProc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the folder: another one would have nothing to restore."""
     oomguard("apply")
     monkeypatch.setattr("oomguard.reconcile.once.LONGEST_SECONDS", -1)
     run = oomguard("restore")
     assert run.code == 1
-    assert f"then run oomguard restore --state-dir {tmp_path}/state again\n" in run.err
+    assert f"then run oomguard restore --state-dir {tmp_path}/state --proc {proc.root} again\n" in run.err
 
 
 def test_restore_after_a_reboot_touches_nothing(oomguard: Oomguard, proc: FakeProc) -> None:
@@ -740,7 +741,9 @@ def test_status_of_a_daemon_shows_what_it_wrote(oomguard: Oomguard, tmp_path: Pa
     assert document["daemon"]["pid"] == 10
 
 
-def test_status_names_an_empty_policy_and_one_that_it_ignores(oomguard: Oomguard, tmp_path: Path) -> None:
+def test_status_names_an_empty_policy_and_one_that_it_ignores(
+    oomguard: Oomguard, proc: FakeProc, tmp_path: Path
+) -> None:
     """It shows the daemon's; what it tells to run has the daemon's policy and folder."""
     other = tmp_path / "other.yaml"
     policy = IDLE.policy._replace(files=(str(other),))
@@ -751,7 +754,7 @@ def test_status_names_an_empty_policy_and_one_that_it_ignores(oomguard: Oomguard
     run = oomguard("status", "--policy", str(other))
     assert empty not in run.out
     assert run.err == ""
-    assert f"see oomguard plan --policy {other} --state-dir {tmp_path}/state\n" in run.out
+    assert f"see oomguard plan --policy {other} --state-dir {tmp_path}/state --proc {proc.root}\n" in run.out
     mine = tmp_path / "mine.yaml"
     ignored = f"oomguard: --policy {mine} is ignored: the daemon uses {other}\n"
     assert oomguard("status", "--policy", str(mine)).err.startswith(ignored)
@@ -1001,7 +1004,7 @@ def test_a_hint_has_the_policy_and_the_folder_that_were_asked_for(
         "  - {name: worker, user: 1000, oom_score_adj: -500}\n"
     )
     proc.hold(13, rss_pages=1000)
-    options = f"--policy {policy} --state-dir {tmp_path}/state"
+    options = f"--policy {policy} --state-dir {tmp_path}/state --proc {proc.root}"
     shown = " ".join(oomguard(*verb).out.split())
     assert f"see oomguard explain crond {options}" in shown
     assert verb == ("plan",) or f"`oomguard rank {options}` shows the kill order" in shown

@@ -40,7 +40,6 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.core.tally import Tally
     from oomguard.core.text import counted, printable
     from oomguard.diagnose.this_host import ThisHost, warn_if_hidden
-    from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.change_document import outcome_document, planned_document, print_json
     from oomguard.report.streams import complain
 
@@ -63,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
         complain(f"oomguard: some processes cannot be read: {reason}")
     code = WOULD_CHANGE if planned or hidden or is_hidden else 0
     if hidden:
-        verb = f"plan --restore{state_dir_option(options.state_dir)}"
+        verb = f"plan --restore{host.options}"
         complain(unseen(hidden, verb, "what a restore would do to them is not shown"))
     if options.json:
         print_json([*map(planned_document, planned), *map(outcome_document, left)])
@@ -74,9 +73,7 @@ def _run(options: argparse.Namespace) -> int:
     nothing = "Nothing to restore." if options.restore else f"Nothing to change ({managed})."
     print_plan(planned, nothing=nothing, is_restore=options.restore, left=left)
     if not options.restore:
-        print_matched(
-            policy.rules, tally, options=policy_option(policy.files) + state_dir_option(options.state_dir)
-        )
+        print_matched(policy.rules, tally, options=policy_option(policy.files) + host.options)
         for file in policy.left_out:
             print(file)
         drops = any(one.change.cause == "restore" for one in planned)

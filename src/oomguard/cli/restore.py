@@ -41,11 +41,10 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.core.policy import Policy
     from oomguard.core.text import printable
     from oomguard.diagnose.this_host import ThisHost
-    from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.streams import complain
 
-    done = reconcile(ThisHost(options.state_dir, options.proc), Policy(), "restore")
-    option = state_dir_option(options.state_dir)
+    host = ThisHost(options.state_dir, options.proc)
+    done, option = reconcile(host, Policy(), "restore"), host.options
     code = report(done, as_json=options.json, nothing="Nothing to restore.", applied="restored")
     if not done.is_complete:
         last = done.outcomes[-1].change if done.outcomes else None

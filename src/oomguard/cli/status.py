@@ -39,7 +39,6 @@ def _run(options: argparse.Namespace) -> int:
 
     from oomguard.diagnose.host_status import observe_status, values_in_force
     from oomguard.diagnose.this_host import ThisHost
-    from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.change_document import print_json
     from oomguard.report.status_file import as_document
     from oomguard.report.streams import complain
@@ -63,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
     else:
         from oomguard.report.status_table import print_status, print_stopped
 
-        option = state_dir_option(options.state_dir)
+        option = host.options
         if seen.daemon is not None:
             print_status(seen, seen.daemon, option)
         else:

@@ -13,7 +13,6 @@ from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load
 from oomguard.policy.source import STANDARD_INPUT
 from oomguard.reconcile.matching import MATCH_SECONDS
-from oomguard.reconcile.state_folder import state_dir_option
 
 if TYPE_CHECKING:
     from oomguard.diagnose.host_check import Fit
@@ -58,7 +57,7 @@ def check_policy(path: str, host: ThisHost, *, alone: bool, with_host: bool) -> 
     except PolicyError as error:
         return Checked(name, host.with_policy_in_use(error, path).faults)
     found: Fit | None = None
-    options = policy_option([path]) + state_dir_option(host.state_dir)
+    options = policy_option([path]) + host.options
     if with_host:
         from oomguard.diagnose.host_check import fit  # imported late: most calls do not need it
 

@@ -31,7 +31,6 @@ from oomguard.oom.badness import adj_pages, cgroup_pages, era_of, global_pages
 from oomguard.oom.ranking import Candidate, Domain, Ranked, rank
 from oomguard.policy.users import user_name
 from oomguard.reconcile.preview import Preview
-from oomguard.reconcile.state_folder import state_dir_option
 from oomguard.report.rank_view import View, label
 
 _SWAPPINESS = 60
@@ -46,7 +45,7 @@ def open_ranker(policy: Policy | None, host: ThisHost, *, cgroup: str | None = N
     hint = "" if has_policy else hint_at(preview.policy_in_use)
     note = f"{DEFAULT_PATH} is missing, but {hint}" if hint else ""
     memcg = None if cgroup is None else open_memcg(preview.planner.procfs, cgroup)
-    options = policy_option(policy.files if policy else ()) + state_dir_option(host.state_dir)
+    options = policy_option(policy.files if policy else ()) + host.options
     return Ranker(preview, memcg, has_policy=has_policy, note=note, options=options)
 
 

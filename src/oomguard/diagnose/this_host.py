@@ -1,6 +1,7 @@
 """What the verbs read of this host: /proc, the state folder, and the daemon's status file."""
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Hashable
 from contextlib import closing, suppress
@@ -26,7 +27,12 @@ from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.policy_cache import PolicyCache
 from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state_folder import find_state_folder, require_ledger, require_state_folder
+from oomguard.reconcile.state_folder import (
+    find_state_folder,
+    require_ledger,
+    require_state_folder,
+    state_dir_option,
+)
 from oomguard.report.status_file import SIZE_LIMIT, STATUS_FILE, StatusFile
 from oomguard.report.status_reader import StatusError, decode_status
 from oomguard.report.streams import complain
@@ -37,6 +43,12 @@ class ThisHost(NamedTuple):
 
     state_dir: str
     proc: str = "/proc"
+
+    @property
+    def options(self) -> str:
+        """The options with which another verb reads the same host, "" for the defaults."""
+        proc = "" if self.proc == "/proc" else f" --proc {shlex.quote(printable(self.proc))}"
+        return state_dir_option(self.state_dir) + proc
 
     def open_procfs(self) -> Procfs:
         """Open a /proc, with patience for processes that delay their reader."""

@@ -21,7 +21,7 @@ _SHOWN = 10
 def print_status(seen: HostStatus, status: StatusFile, option: str) -> None:
     """Print the status of a running daemon, and the sysctls with their current values.
 
-    `option` is the `--state-dir` to repeat, "" for the default.
+    `option` are `--state-dir` and `--proc` to repeat, "" for the defaults.
     """
     out = console()
     policy = status.policy
@@ -52,8 +52,8 @@ def print_status(seen: HostStatus, status: StatusFile, option: str) -> None:
 def print_stopped(seen: HostStatus, in_force: int | OomguardError, option: str) -> None:
     """Print that no daemon runs, how many of its values are in force or why that is unknown, and the sysctls.
 
-    `option` is the `--state-dir` to repeat, "" for the default. Of a daemon without a status file, print
-    only that it runs.
+    `option` are `--state-dir` and `--proc` to repeat, "" for the defaults. Of a daemon without a status file,
+    print only that it runs.
     """
     out = console()
     if seen.lock_holder is not None:
