@@ -41,6 +41,7 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.core.text import counted, printable
     from oomguard.diagnose.this_host import ThisHost, warn_if_hidden
     from oomguard.report.change_document import outcome_document, planned_document, print_json
+    from oomguard.report.status_file import UNREADABLE
     from oomguard.report.streams import complain
 
     host = ThisHost(options.state_dir, options.proc)
@@ -59,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
         hidden = preview.hidden if options.restore else 0
         is_hidden = not options.restore and warn_if_hidden(preview.planner.procfs)
     for reason in preview.unreadable:
-        complain(f"oomguard: some processes cannot be read: {reason}")
+        complain(f"oomguard: {UNREADABLE}: {reason}")
     code = WOULD_CHANGE if planned or hidden or is_hidden else 0
     if hidden:
         verb = f"plan --restore{host.options}"
