@@ -28,7 +28,7 @@ UNREADABLE = "some processes cannot be read"
 """How the limits begin that can name a process or a user."""
 
 _PATIENCE_SECONDS = 30.0
-"""A pass over a large host under pressure can delay the next write."""
+"""A large host that is short of memory may write the file this much later."""
 
 
 class PolicyStatus(NamedTuple):
