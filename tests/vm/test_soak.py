@@ -28,6 +28,12 @@ SWAPPINESS = "/proc/sys/vm/swappiness"
 RATE = 200
 """Programs a second that are asked for; an emulated machine starts fewer, and says how many."""
 
+MARKED, PRECIOUS, STRANGERS = 50, 20, 50
+"""How many processes stay: those of two rules, and those of none."""
+
+PROTECTION = -600
+"""The value of the precious; that of the marked changes."""
+
 WARM_UP_SECONDS = 120
 SAMPLE_SECONDS = 60
 GROWTH = 1.05
@@ -43,7 +49,7 @@ def policy(value: int, swappiness: int) -> str:
         "resync_interval: 20\n"
         f"vm: {{swappiness: {swappiness}}}\n"
         "rules:\n"
-        "  - {name: vm-precious, user: alice, oom_score_adj: -600}\n"
+        f"  - {{name: vm-precious, user: alice, oom_score_adj: {PROTECTION}}}\n"
         f"  - {{name: [vm-marked, vm-brief, vm-burst], oom_score_adj: {value}}}\n"
     )
 
@@ -54,18 +60,21 @@ def policy(value: int, swappiness: int) -> str:
 class Trouble:
     """The faults of one soak. Each leaves nothing behind that the daemon cannot mend."""
 
-    def __init__(self, service: Service, chance: random.Random) -> None:
+    def __init__(self, service: Service, chance: random.Random, say: Say) -> None:
         self.service = service
         self.vm = service.vm
         self.chance = chance
+        self.say = say
 
     def reload(self) -> None:
         """Ask for the policy to be read."""
         self.service.reload()
 
-    def edit(self) -> None:
-        """Write another valid policy."""
-        self.service.write_policy(policy(self.chance.randrange(100, 1000), self.chance.randrange(10, 90)))
+    def edit(self) -> int:
+        """Write another valid policy; return its value for the marked."""
+        value = self.chance.randrange(100, 1000)
+        self.service.write_policy(policy(value, self.chance.randrange(10, 90)))
+        return value
 
     def break_the_policy(self) -> None:
         """Write one that is not valid, and then one that is."""
@@ -76,10 +85,12 @@ class Trouble:
         self.edit()
 
     def delete_the_policy(self) -> None:
-        """Remove it, and write another."""
+        """Remove it, write another, and wait for it: a value written before that would be somebody's own."""
         self.vm.run(["rm", "-f", POLICY])
         self.vm.run("sleep 2")
-        self.edit()
+        value = self.edit()
+        wait_for_values(self.vm, "vm-marked", value, count=MARKED)
+        wait_for_values(self.vm, "vm-precious", PROTECTION, count=PRECIOUS)
 
     def rewrite_processes(self) -> None:
         """Give kept processes other values, as somebody else would."""
@@ -113,6 +124,7 @@ class Trouble:
 
     def attack_by(self, how: str) -> None:
         """Do one of the attacks, for some seconds."""
+        self.say(f"        {how}, for 20 s")
         code = attacker(how, "vm-brief")
         self.vm.run(["timeout", "20", "/usr/bin/python3", "-c", code], user="alice", check=False)
 
@@ -134,7 +146,7 @@ class Trouble:
         self.service.wait_for_restart(pid)  # by the watchdog
 
     @property
-    def mild(self) -> list[Callable[[], None]]:
+    def mild(self) -> list[Callable[[], object]]:
         """Those that one daemon has to live through."""
         return [
             self.reload,
@@ -152,7 +164,7 @@ class Trouble:
         ]
 
     @property
-    def all(self) -> list[Callable[[], None]]:
+    def all(self) -> list[Callable[[], object]]:
         """Those and the ones that end a daemon."""
         return [*self.mild, self.kill, self.freeze]
 
@@ -160,11 +172,30 @@ class Trouble:
 # What is measured
 
 
+class Memory(NamedTuple):
+    """What of a daemon is in memory, in KiB: its own, and what the kernel can read again from files."""
+
+    own: int
+    of_files: int
+
+    @property
+    def kib(self) -> int:
+        """The sum of both, which is what the bound is for."""
+        return self.own + self.of_files
+
+
+def memory(service: Service) -> Memory:
+    """Look at a daemon's memory only: that costs an emulated guest little."""
+    lines = service.vm.get(f"/proc/{service.main_pid}/status").decode().splitlines()
+    values = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
+    return Memory(int(values["RssAnon"][0]), int(values["RssFile"][0]))
+
+
 class Sample(NamedTuple):
     """A daemon at one moment."""
 
     pid: int
-    resident_kib: int
+    memory: Memory
     descriptors: int
     watches: int
     forks: int
@@ -174,16 +205,13 @@ class Sample(NamedTuple):
 def sample(service: Service) -> Sample:
     """Look at the daemon."""
     pid = service.main_pid
-    done = service.vm.run(
-        f"awk '/VmRSS/ {{ print $2 }}' /proc/{pid}/status; ls /proc/{pid}/fd | wc -l; "
-        "awk '/^processes/ { print $2 }' /proc/stat"
-    )
-    resident, descriptors, forks = map(int, done.stdout.split())
-    return Sample(pid, resident, descriptors, service.status()["watches"], forks)
+    done = service.vm.run(f"ls /proc/{pid}/fd | wc -l; awk '/^processes/ {{ print $2 }}' /proc/stat")
+    descriptors, forks = map(int, done.stdout.split())
+    return Sample(pid, memory(service), descriptors, service.status()["watches"], forks)
 
 
 def trouble_for(
-    seconds: float, faults: list[Callable[[], None]], service: Service, chance: random.Random, say: Say
+    seconds: float, faults: list[Callable[[], object]], service: Service, chance: random.Random, say: Say
 ) -> Iterator[Sample]:
     """Cause faults for so long, and yield a sample now and then."""
     end = time.monotonic() + seconds
@@ -198,6 +226,7 @@ def trouble_for(
         fault = chance.choice(faults)
         fault()
         count += 1
+        say(f"        {fault.__name__}: {memory(service)}")
         service.vm.run(f"sleep {chance.uniform(0.5, 5):.1f}")
 
 
@@ -210,14 +239,14 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(installed: Service, soak:
     vm, say = installed.vm, soak.say
     kernel = vm.run(["uname", "-r"]).stdout.strip()
     say(f"{soak.seconds / 60:.0f} minutes, --soak-seed {soak.seed}, Linux {kernel}")
-    trouble = Trouble(installed, soak.chance)
+    trouble = Trouble(installed, soak.chance, say)
     before = int(vm.get(SWAPPINESS))
     half = soak.seconds / 2
     trouble.edit()
     with ExitStack() as residents:
-        residents.enter_context(sleepers(vm, "vm-marked", 50, own=77))
-        residents.enter_context(sleepers(vm, "vm-precious", 20, own=5))
-        residents.enter_context(sleepers(vm, "vm-stranger", 50, own=9))
+        residents.enter_context(sleepers(vm, "vm-marked", MARKED, own=77))
+        residents.enter_context(sleepers(vm, "vm-precious", PRECIOUS, own=5))
+        residents.enter_context(sleepers(vm, "vm-stranger", STRANGERS, own=9))
         since, began = vm.now(), time.monotonic()
         with churn(vm, "vm-brief", rate=RATE // 2), churn(vm, "vm-other", rate=RATE // 2):
             for _ in trouble_for(half, trouble.all, installed, trouble.chance, say):
@@ -227,6 +256,7 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(installed: Service, soak:
                 trouble.attack_by(how)
             for fault in trouble.mild:  # so that the first sample knows what each costs once
                 fault()
+                say(f"        {fault.__name__}: {memory(installed)}")
             for _ in trouble_for(WARM_UP_SECONDS, trouble.mild, installed, trouble.chance, say):
                 pass
             samples = [
@@ -242,9 +272,9 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(installed: Service, soak:
 
         installed.write_policy(policy(432, 21))
         installed.wait_for_value(SWAPPINESS, 21)
-        wait_for_values(vm, "vm-marked", 432, count=50)
-        wait_for_values(vm, "vm-precious", -600, count=20)
-        wait_for_values(vm, "vm-stranger", 9, count=50)
+        wait_for_values(vm, "vm-marked", 432, count=MARKED)
+        wait_for_values(vm, "vm-precious", PROTECTION, count=PRECIOUS)
+        wait_for_values(vm, "vm-stranger", 9, count=STRANGERS)
         vm.wait_until("oomguard plan", describe="nothing to be left to change")
         vm.run("sleep 10")
         last = sample(installed)
@@ -252,15 +282,15 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(installed: Service, soak:
 
         installed.write_policy("rules: []\n")
         installed.wait_for_value(SWAPPINESS, before)
-        wait_for_values(vm, "vm-marked", 77, count=50)
-        wait_for_values(vm, "vm-precious", 5, count=20)
-        wait_for_values(vm, "vm-stranger", 9, count=50)
+        wait_for_values(vm, "vm-marked", 77, count=MARKED)
+        wait_for_values(vm, "vm-precious", 5, count=PRECIOUS)
+        wait_for_values(vm, "vm-stranger", 9, count=STRANGERS)
 
     assert {taken.pid for taken in samples} == {last.pid}, "the daemon was restarted in the second half"
-    assert last.resident_kib <= samples[0].resident_kib * GROWTH
+    assert last.memory.kib <= samples[0].memory.kib * GROWTH
     others = [taken.descriptors - taken.watches for taken in (*samples, last)]
     assert others[-1] <= median(others) + SPARE_DESCRIPTORS, others  # some counts are of different moments
-    assert last.watches <= 50 + 20 + 1, "dead processes are still watched"
+    assert last.watches <= MARKED + PRECIOUS + 1, "dead processes are still watched"
 
 
 def churned(service: Service, since: float) -> str:
