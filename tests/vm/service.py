@@ -97,7 +97,8 @@ class Service:
     def wait_for_restart(self, old_pid: int) -> None:
         """Wait until systemd has another process instead, which keeps the policy."""
         self.vm.wait_until(
-            f"systemctl is-active --quiet {UNIT} && test $(systemctl show -P MainPID {UNIT}) != {old_pid}",
+            f"pid=$(systemctl show -P MainPID {UNIT}); test $pid != 0 && test $pid != {old_pid} "
+            f"&& systemctl is-active --quiet {UNIT}",
             timeout_seconds=CONVERGE_TIMEOUT_SECONDS,
             describe=f"a daemon instead of {old_pid}",
         )
