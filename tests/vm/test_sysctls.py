@@ -1,9 +1,11 @@
 """Sysctls of a guest: groups in the unit's sandbox, huge pages granted in part, peaks across a reboot."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
+from .conftest import Machines, watch
 from .guest import Guest
 from .service import Service
 
@@ -15,6 +17,20 @@ import mmap, time
 taken = [mmap.mmap(-1, 512 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for _ in range(6)]
 time.sleep(100_000)
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def promising(machines: Machines) -> Iterator[Service]:
+    """Have 3 GiB promised in a guest from the first test on: they must last for five minutes."""
+    with machines.boot(may_reboot=True) as guest:
+        guest.put("/root/promise.py", PROMISE)
+        guest.run("systemd-run --quiet --unit=promise python3 /root/promise.py")
+        guest.wait_until(
+            "grep -Eq '^Committed_AS: +[3-9][0-9]{6}' /proc/meminfo", describe="3 GiB to be promised"
+        )
+        service = Service(guest)
+        service.ensure_installed()
+        yield service
 
 
 def values(vm: Guest, *names: str) -> list[int]:
@@ -103,36 +119,31 @@ def test_a_part_of_the_huge_pages_is_granted_said_and_restored(fresh_vm: Guest) 
     assert values(fresh_vm, "nr_hugepages") == [1]
 
 
-@pytest.mark.guest(may_reboot=True)
-def test_a_limit_is_judged_by_what_was_promised_before_the_reboot(fresh_vm: Guest) -> None:
+def test_a_limit_is_judged_by_what_was_promised_before_the_reboot(
+    promising: Service, request: pytest.FixtureRequest
+) -> None:
     """3 GiB that lasted for five minutes: refused after the reboot as before, until the file is removed."""
-    fresh_vm.put("/root/promise.py", PROMISE)
-    fresh_vm.run("systemd-run --quiet --unit=promise python3 /root/promise.py")
-    fresh_vm.wait_until(
-        "grep -Eq '^Committed_AS: +[3-9][0-9]{6}' /proc/meminfo", describe="3 GiB to be promised"
-    )
-    service = Service(fresh_vm)
-    service.ensure_installed()
-    fresh_vm.wait_until(f"test -e {PEAKS}", timeout_seconds=600, describe="the level to have lasted")
-    (day,) = json.loads(fresh_vm.get(PEAKS))["days"]
+    service, vm = promising, watch(request, promising.vm)
+    vm.wait_until(f"test -e {PEAKS}", timeout_seconds=600, describe="the level to have lasted")
+    (day,) = json.loads(vm.get(PEAKS))["days"]
     assert 3 * 2**20 < day["committed_kib"] < 4 * 2**20
-    assert fresh_vm.run(f"stat -c '%U %a' {PEAKS} /var/lib/oomguard").stdout == "root 644\nroot 755\n"
+    assert vm.run(f"stat -c '%U %a' {PEAKS} /var/lib/oomguard").stdout == "root 644\nroot 755\n"
 
-    fresh_vm.reboot()
-    since = fresh_vm.now()
+    vm.reboot()
+    since = vm.now()
     service.write_policy("vm: {overcommit_memory: 2, overcommit_ratio: 100}\n")
     service.wait_for_event("refused", since=since)
     refused = {entry["OOMGUARD_TARGET"]: entry for entry in service.events("refused", since=since)}
     entry = refused["vm.overcommit_memory"]
     assert f"peaked at 3.{day['committed_kib'] * 10 // 2**20 % 10} GiB on {day['date']}" in entry["MESSAGE"]
     assert f"rm {PEAKS}" in entry["MESSAGE"]
-    assert values(fresh_vm, "overcommit_memory") == [0]
+    assert values(vm, "overcommit_memory") == [0]
 
-    fresh_vm.run(f"rm {PEAKS}")
+    vm.run(f"rm {PEAKS}")
     service.reload()
     service.wait_for_value(f"{VM}/overcommit_memory", 2)
 
     service.write_policy("rules: []\n")
     service.wait_for_value(f"{VM}/overcommit_memory", 0)
     service.uninstall()
-    fresh_vm.run("test ! -e /var/lib/oomguard")
+    vm.run("test ! -e /var/lib/oomguard")
