@@ -55,6 +55,15 @@ def test_pages_are_locked_as_they_are_touched_or_the_reason_is_told() -> None:
     assert why or int(locked) > 0
 
 
+def test_no_transparent_huge_pages_are_taken() -> None:
+    """The kernel says so of the process."""
+    code = (
+        "from oomguard.kernel.own import use_small_pages\n"
+        "use_small_pages(); print(open('/proc/self/status').read())"
+    )
+    assert "THP_enabled:\t0\n" in in_child(code)
+
+
 def test_too_low_a_limit_on_locked_memory_is_told_instead_of_met() -> None:
     """With pages locked for the future, allocations beyond it would fail."""
     code = (

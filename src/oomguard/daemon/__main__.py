@@ -5,6 +5,7 @@ import sys
 from oomguard.core.errors import OomguardError
 from oomguard.daemon.privileges import require_descriptors
 from oomguard.daemon.service import Service
+from oomguard.kernel.own import use_small_pages
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.state_folder import open_state_folder
 from oomguard.report import streams
@@ -20,6 +21,7 @@ def main() -> int:
 
 def run(policy_path: str, state_dir: str, proc_root: str) -> int:
     """Do the same with these places, and standard streams that are set up."""
+    use_small_pages()
     try:
         require_descriptors()
         folder = open_state_folder(state_dir)
