@@ -26,8 +26,8 @@ def _codes(text: str) -> list[str]:
     return [fault.code for fault in _warnings(text)]
 
 
-def _rules(*rules: str) -> str:
-    return "rules:\n" + "".join(f"- {{{rule}, oom_score_adj: 1}}\n" for rule in rules)
+def _rules(*rules: str, value: str = "1") -> str:
+    return "rules:\n" + "".join(f"- {{{rule}, oom_score_adj: {value}}}\n" for rule in rules)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,51 @@ def test_what_is_meant_is_not_remarked_on(text: str) -> None:
 )
 def test_a_rule_in_the_shadow_of_another_is_found(earlier: str, later: str) -> None:
     """The same or a broader name, and no other condition or the same ones."""
-    assert "shadowed-rule" in _codes(_rules(earlier, later))
+    assert "shadowed-rule" in _codes(_rules(earlier, later, value="{at_least: 1}"))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("name: a, oom_score_adj: 1", "name: a, oom_score_adj: 1"),
+        ("name: 'a*', oom_score_adj: {at_most: -5}", "name: [ab, ac], oom_score_adj: -500"),
+        ("name: a, user: x, oom_score_adj: -5", "name: a, user: x, oom_score_adj: -5"),
+        ("user: x, oom_score_adj: -5", "name: a, user: x, oom_score_adj: -5"),
+        ("name: a, oom_score_adj: -5, trust: name", "name: a, oom_score_adj: 300"),
+        ("name: a, unit: u.service, oom_score_adj: -5", "name: a, unit: u.service, oom_score_adj: 300"),
+        ("name: a, oom_score_adj: 1000", "name: a, user: x, oom_score_adj: 300"),
+        ("name: a, oom_score_adj: keep", "name: a, oom_score_adj: 300"),
+    ],
+)
+def test_an_earlier_rule_wins_if_it_cannot_be_refused_or_both_are(earlier: str, later: str) -> None:
+    """What is refused leaves the process to the rules after it."""
+    assert "shadowed-rule" in _codes(f"rules: [{{{earlier}}}, {{{later}}}]")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("name: a, oom_score_adj: {at_most: -500}", "name: a, oom_score_adj: {at_least: 300}"),
+        ("name: a, oom_score_adj: -500", "name: a, oom_score_adj: 300"),
+        ("name: a, oom_score_adj: 100", "name: a, oom_score_adj: {at_least: 800}"),
+        ("name: a, oom_score_adj: -5", "name: a, oom_score_adj: keep"),
+        ("name: a, oom_score_adj: -5", "name: a, oom_score_adj: -5, trust: name"),
+        ("name: a, oom_score_adj: -5", "name: a, user: x, oom_score_adj: -5"),
+        ("name: a, user: x, oom_score_adj: -5", "name: a, user: x, oom_score_adj: 300"),
+        # With CAP_SYS_PTRACE, the name of the file counts.
+        ("cgroup: /x, oom_score_adj: -5", "name: a, cgroup: /x, oom_score_adj: -5"),
+    ],
+)
+def test_a_rule_for_processes_that_an_earlier_one_is_refused_for_takes_effect(
+    earlier: str, later: str
+) -> None:
+    """It may be meant for them."""
+    assert "shadowed-rule" not in _codes(f"rules: [{{{earlier}}}, {{{later}}}]")
+
+
+def test_names_of_two_rules_that_can_be_refused_shadow_none_with_both() -> None:
+    """A process called a that runs the file b is trusted by a rule with both names."""
+    assert _codes(_rules("name: a", "name: b", "name: [a, b]")) == []
 
 
 @pytest.mark.parametrize(
@@ -220,7 +264,7 @@ def test_a_rule_of_a_lower_layer_is_overridden_on_purpose() -> None:
 
 def test_two_rules_may_shadow_a_third_together() -> None:
     """The later of the two is named: with it the last name is gone."""
-    (fault,) = _warnings(_rules("name: a", "name: b", "name: [b, a]"))
+    (fault,) = _warnings(_rules("name: a", "name: b", "name: [b, a]", value="{at_least: 1}"))
     assert "0.yaml:3 (name=b)" in fault.message
 
 
@@ -245,13 +289,15 @@ def test_warnings_come_in_the_order_of_files_and_lines() -> None:
     """Whatever check they come from."""
     first = "rules:\n- {name: a, oom_score_adj: -1000}\n"
     second = (
-        "rules:\n- {name: b, oom_score_adj: -1000}\n- {name: a, oom_score_adj: 1}\nvm: {panic_on_oom: 1}\n"
+        "rules:\n- {name: b, oom_score_adj: -1000}\n- {name: a, oom_score_adj: -1000}\n"
+        "vm: {panic_on_oom: 1}\n"
     )
     found = parse(sources(first, second)).warnings
     assert [(fault.file, fault.line, fault.path) for fault in found] == [
         ("0.yaml", 2, "rules[0].oom_score_adj"),
         ("1.yaml", 2, "rules[0].oom_score_adj"),
         ("1.yaml", 3, "rules[1]"),
+        ("1.yaml", 3, "rules[1].oom_score_adj"),
         ("1.yaml", 4, "vm.panic_on_oom"),
     ]
 

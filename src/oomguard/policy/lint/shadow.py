@@ -5,11 +5,11 @@ Each result is certain; some such rules are not found.
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from oomguard.core.match import is_glob
 from oomguard.core.name_regex import is_regex
-from oomguard.core.rule import Rule, Terms, Value
+from oomguard.core.rule import OOM_SCORE_ADJ_MAX, VOUCHING, Rule, Terms, Value
 from oomguard.policy.regex_to_glob import glob_names
 
 _GLOBS_LIMIT = 200
@@ -47,10 +47,41 @@ class _Names:
         return min(found, default=None)
 
 
-def shadows(rules: Iterable[Rule]) -> dict[int, Rule]:
+def shadows(rules: Sequence[Rule]) -> dict[int, Rule]:
     """Return, by number, the rules that never take effect, each with the earlier rule that wins."""
+    found = {
+        rule.number: max(winners)
+        for rule, winners in _shadows(rules, _can_be_refused)
+        if _is_refused_too(rule, winners)
+    }
+    for rule, winners in _shadows(rules, lambda one: not _can_be_refused(one)):
+        found[rule.number] = max(winners)
+    return found
+
+
+def _can_be_refused(rule: Rule) -> bool:
+    """Return whether `core.trust` may refuse a rule, so that later ones are tried."""
+    terms = rule.terms
+    lowers = terms.value.kind in ("exact", "at_most") and terms.value.number < OOM_SCORE_ADJ_MAX
+    return lowers and terms.trust == "verified" and not terms.units
+
+
+def _is_refused_too(rule: Rule, winners: list[Rule]) -> bool:
+    """Return whether `core.trust` refuses a rule wherever it refuses the winners."""
+    names_count = not (rule.terms.users or rule.terms.exes)  # then a file called like the rule is trusted
+    if not _can_be_refused(rule) or (names_count and winners[1:] != winners[:-1]):
+        return False
+    return all(
+        rule.terms.value.number <= first.terms.value.number
+        and all(rule.patterns(row) == first.patterns(row) for row in VOUCHING)
+        and not (names_count and rule.names and not first.names)
+        for first in winners
+    )
+
+
+def _shadows(rules: Iterable[Rule], wins: Callable[[Rule], bool]) -> Iterator[tuple[Rule, list[Rule]]]:
+    """Yield the rules before which others of those that win match everything, and these."""
     seen: dict[Terms, _Names] = {}
-    found: dict[int, Rule] = {}
     places: dict[Terms, tuple[list[_Names], _Names]] = {}
     """By the terms of rules, the names that win over theirs, and their own."""
     for rule in rules:
@@ -59,16 +90,14 @@ def shadows(rules: Iterable[Rule]) -> dict[int, Rule]:
             broader = [seen.setdefault(one, _Names()) for one in _broader(terms)]
             places[terms] = broader, seen.setdefault(_conditions(terms), _Names())
         broader, names = places[terms]
-        first = _winner(rule, broader)
-        if first is not None:
-            found[rule.number] = first
-        if terms.scope == "main":  # leaves the rest of the tree to later rules
+        if winners := _winners(rule, broader):
+            yield rule, winners
+        if terms.scope == "main" or not wins(rule):  # main leaves the rest of the tree to later rules
             continue
         if not rule.names and names.any_name is None:
             names.any_name = rule
         for name in glob_names(rule):
             names.add(name, rule)
-    return found
 
 
 def _conditions(terms: Terms) -> Terms:
@@ -85,14 +114,14 @@ def _broader(terms: Terms) -> set[Terms]:
     }
 
 
-def _winner(rule: Rule, broader: list[_Names]) -> Rule | None:
-    """Return the last of the rules that together match everything before `rule` could."""
+def _winners(rule: Rule, broader: list[_Names]) -> list[Rule]:
+    """Return the rules that together match everything before `rule` could."""
     if not rule.names:
-        return min((one.any_name for one in broader if one.any_name is not None), default=None)
+        return sorted(one.any_name for one in broader if one.any_name is not None)[:1]
     winners = []
     for name in glob_names(rule):
         candidates = [winner for one in broader if (winner := one.first(name)) is not None]
         if not candidates:
-            return None
+            return []
         winners.append(min(candidates))
-    return max(winners)
+    return winners
