@@ -170,6 +170,14 @@ def _check_mapping(given: dict[str, Any], kinds: list[str]) -> None:
     if "min" in given and "max" in given and given["min"].of(0) > given["max"].of(0):
         message = f"min ({given['min'].text}) is more than max ({given['max'].text})"
         raise refusal("out-of-range", message, "exchange them")
+    limits = [part for part in ("min", "max") if part in given]
+    if limits and "ram" not in given:
+        bound, names = given[got[0]], " and ".join(limits)
+        hint = f"remove {names}"
+        if isinstance(bound, Amount) and bound.is_percent:
+            share = ", ".join([f"ram: {bound.text}", *(f"{part}: {given[part].text}" for part in limits)])
+            hint = f"write {{{share}}}, or {hint}"
+        raise refusal("one-bound", f"must have ram beside {names}, got {got[0]}", hint)
 
 
 def _knob(row: Sysctl) -> tuple[Any, Any]:
