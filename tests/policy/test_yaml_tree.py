@@ -74,7 +74,17 @@ def test_control_characters_are_named_by_place(character: str) -> None:
     """YAML forbids them, and a terminal would obey them."""
     (fault,) = _faults(f"a: 1\nb: x{character}")
     code = f"{ord(character):04X}"
-    assert str(fault) == f"x.yaml:2:5: control character U+{code} is not allowed in YAML"
+    assert str(fault) == f"x.yaml:2:5: control character U+{code} is not allowed in a policy"
+
+
+@pytest.mark.parametrize("character", "\x85\u2028\u2029")
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_no_comment_ends_where_only_yaml_1_1_breaks_lines(character: str, end: str) -> None:
+    """What follows would be a policy that no editor shows as such. In double quotes it can be escaped."""
+    (fault,) = _faults(f"a: 1{end}# x{character}b: 2")
+    code = f"{ord(character):04X}"
+    assert str(fault) == f"x.yaml:2:4: line break U+{code} is not allowed in a policy"
+    assert _faults(f'a: "\\u{code}"') == []
 
 
 def test_nesting_is_bounded() -> None:

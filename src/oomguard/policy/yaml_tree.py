@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn
 import yaml
 
 from oomguard.policy.fault import Fault, Problem, excerpt
-from oomguard.policy.messages.yaml_syntax import syntax_fault
+from oomguard.policy.messages.yaml_syntax import LINE_BREAK, syntax_fault
 from oomguard.policy.nodes import Mapping, Member, Node, Scalar, Sequence
 from oomguard.policy.scalars import has_surrogate
 
@@ -25,7 +25,8 @@ _LIBYAML_TOO_DEEP = "exceeded maximum nesting depth"
 """The error of libyaml 0.2.6 and later (PyYAML 6.0.4) at 1,000 levels, which comes before our own."""
 
 _LOADER: "type[yaml.CSafeLoader | yaml.SafeLoader]" = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""U+0085, U+2028 and U+2029 end a line, and so a comment, in YAML 1.1 only."""
 _NO_KEY = Scalar("", plain=True, line=0, column=0)  # in place of a key that was refused
 
 
@@ -60,15 +61,17 @@ def _decode(file: str, content: bytes) -> str | Fault:
         if bad is None:
             return text
         before = text[: bad.start()]
+        kind = "line break" if bad[0] in "\x85\u2028\u2029" else "control character"
         problem = Problem(
             "control-character",
-            f"control character U+{ord(bad[0]):04X} is not allowed in YAML",
+            f"{kind} U+{ord(bad[0]):04X} is not allowed in a policy",
             'remove it, or write it as an escape such as "\\x1b" in double quotes',
         )
     except UnicodeDecodeError as error:
         before, byte = error.object[: error.start].decode(), error.object[error.start]
         problem = Problem("not-utf-8", f"byte 0x{byte:02x} is not valid UTF-8", "save the file as UTF-8")
-    return problem.at(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
+    lines = LINE_BREAK.split(before)
+    return problem.at(file, len(lines), len(lines[-1]) + 1)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import yaml
 from oomguard.policy.fault import Fault, Problem, excerpt
 from oomguard.policy.typography import described, is_unusual, usual
 
-_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # what YAML 1.1 counts as one
+LINE_BREAK = re.compile("\r\n|[\r\n]")
 
 _UNKNOWN_ESCAPE = (
     "unknown escape after a backslash",
@@ -190,10 +190,10 @@ def _without_colon(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault |
 
 def _line_above(text: str, number: int) -> int:
     """Return the number of the closest line above that is not empty or a comment, 0 if there is none."""
-    above = _LINE_BREAK.split(text)[: number - 1]
+    above = LINE_BREAK.split(text)[: number - 1]
     return next((n for n in range(len(above), 0, -1) if above[n - 1].split("#")[0].strip()), 0)
 
 
 def _line(text: str, number: int) -> str:
-    lines = _LINE_BREAK.split(text, maxsplit=number)
+    lines = LINE_BREAK.split(text, maxsplit=number)
     return lines[number - 1] if 0 < number <= len(lines) else ""
