@@ -64,6 +64,17 @@ def test_many_are_found_as_each_alone(listed: list[str], text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "regex", ["{\u0663}a", "^a{\u0663}$", "^a{\uff11,}$", "^a{1,\u0663}$", "^a{,\u0663}$"]
+)
+def test_a_repetition_has_the_digits_of_ascii(regex: str) -> None:
+    """Others are characters in braces."""
+    literally = regex.strip("^$")
+    assert NameRegexes([(0, regex)]).found(literally)
+    assert not NameRegexes([(0, regex)]).found("aaa")
+    assert re.search(regex, literally)
+
+
+@pytest.mark.parametrize(
     ("regex", "begin", "is_possible"),
     [
         ("^(node|npm)$", "chromium-browse", False),

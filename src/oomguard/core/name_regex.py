@@ -25,7 +25,7 @@ _NOT_ZERO = re.compile(rb"[^\0]")
 _PART = re.compile(
     r"\((?:\?(?:[a-zA-Z-]*:|.))?"  # the start of a group
     r"|\[\^?\]?(?:\\.|[^\]\\])*\]|\\(?:x..|u.{4}|U.{8}|.)"  # a set, an escape
-    r"|(?:[*+?]|\{(?:\d+(?:,\d*)?|,\d*)\})[?+]?|.",  # a repetition, a character
+    r"|(?:[*+?]|\{(?:[0-9]+(?:,[0-9]*)?|,[0-9]*)\})[?+]?|.",  # a repetition, a character
     re.DOTALL,
 )
 _ESCAPES = frozenset("dDwWsSafnrtvxuU")
