@@ -63,6 +63,9 @@ def rules(draft: Draft) -> list[tuple[str, str]]:
         (r"[\]^)]", None),
         ("^[]a]$", ["[]a]"]),
         ("^a[(^|/)b]$", ["a[(^|/)b]"]),
+        ("^[!a]$", None),
+        ("^[^!a]$", ["[!!a]"]),
+        ("^[a!]$", ["[a!]"]),
     ],
 )
 def test_a_regular_expression_becomes_globs_or_nothing(regex: str, expected: list[str] | None) -> None:
@@ -71,8 +74,8 @@ def test_a_regular_expression_becomes_globs_or_nothing(regex: str, expected: lis
 
 
 @given(
-    st.text("ab.*^$|()[]+?\\", max_size=10),
-    st.lists(st.text("ab.", max_size=4), min_size=1, max_size=20),
+    st.text("ab!.*^$|()[]+?\\", max_size=10),
+    st.lists(st.text("ab!.", max_size=4), min_size=1, max_size=20),
 )
 def test_globs_match_what_the_regular_expression_finds(regex: str, names: list[str]) -> None:
     """All of it unless an alternative is left out, and never more."""

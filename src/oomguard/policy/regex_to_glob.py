@@ -137,7 +137,7 @@ def _glob(regex: str) -> str | None:
             said += literal(atom[1])
         elif len(atom) > 1:
             inner = atom[1:-1]
-            if "\\" in inner or "[" in inner:
+            if "\\" in inner or "[" in inner or inner.startswith("!"):  # which excludes in a glob
                 return None
             said += f"[!{inner[1:]}]" if inner.startswith("^") else atom
         else:
