@@ -209,6 +209,40 @@ def test_the_same_value_in_two_files_is_no_contradiction() -> None:
     assert policy.sysctls == (SysctlSetting("vm.swappiness", 10, "0.yaml", 1),)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("vm: {min_free_kbytes: 3%}", "vm: {min_free_kbytes: '3.0 %'}"),
+        ("vm: {min_free_kbytes: 1GiB}", "vm: {min_free_kbytes: 1024 MiB}"),
+        ("vm: {min_free_kbytes: 1GiB}", "vm: {min_free_kbytes: 1048576}"),
+        ("vm: {dirty_bytes: 1MiB}", "vm: {dirty_bytes: 1048576}"),
+        ("vm: {min_free_kbytes: {ram: 3%, max: 1GiB}}", "vm: {min_free_kbytes: {max: 1024MiB, ram: '3%'}}"),
+        ("vm: {commit_limit: {leave: 1GiB}}", "vm: {commit_limit: {leave: 1024MiB}}"),
+        ("recorder: off", "recorder: false"),
+        ("pressure: off", "pressure: false"),
+        ("pressure: {some: 10%, over: 2s}", "pressure: {over: '2s', some: '10%'}"),
+    ],
+)
+def test_one_value_in_two_spellings_is_no_contradiction(one: str, other: str) -> None:
+    """Quotes, units and the order of keys do not count."""
+    assert _policy(one, other).sysctls[1:] == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("vm: {min_free_kbytes: 1MiB}", "vm: {min_free_kbytes: 1048576}"),
+        ("vm: {nr_hugepages: 1KiB}", "vm: {nr_hugepages: 1024}"),
+        ("vm: {min_free_kbytes: 3%}", "vm: {min_free_kbytes: {ram: 3%, max: 1GiB}}"),
+        ("vm: {swappiness: {at_least: 10}}", "vm: {swappiness: {at_most: 10}}"),
+        ("recorder: off", "recorder: true"),
+    ],
+)
+def test_two_values_that_look_alike_are_a_contradiction(one: str, other: str) -> None:
+    """A number is in the unit of its sysctl."""
+    assert [fault.code for fault in _faults(one, other)] == ["contradiction"]
+
+
 def test_two_values_in_two_files_are_a_fault_that_names_both_places() -> None:
     """For sysctls and settings alike; of two files in one folder neither overrides the other."""
     found = _faults(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 INT_MAX = 2**31 - 1
 ULONG_MAX = 2**64 - 1
 
+UNIT_BYTES = {"bytes": 1, "kB": 1024}
+"""Bytes of a unit; those of huge pages depend on the host."""
+
 COMMIT = "commit"
 """The sysctls that decide how much memory may be promised."""
 

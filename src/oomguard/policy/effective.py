@@ -9,9 +9,10 @@ from oomguard.core.policy import Policy
 from oomguard.core.text import printable
 from oomguard.policy.lint.shadow import shadows
 from oomguard.policy.load import used
+from oomguard.policy.model import off_as_false
 from oomguard.policy.nodes import Mapping, items
 from oomguard.policy.relations import Root, Setting, single_values
-from oomguard.policy.scalars import Surprise, data, text_of
+from oomguard.policy.scalars import data, text_of
 from oomguard.policy.source import Sources
 from oomguard.policy.sysctl_model import COMMIT_LIMIT, keys_of
 
@@ -115,10 +116,7 @@ def _text(said: Setting, instead: str) -> str:
 
 
 def _value(said: Setting) -> dict[str, Any]:
-    value = data(said.value)
-    if isinstance(value, Surprise):  # `off`, which some keys take
-        value = False
-    return {"name": said.name, "value": value, "source": _place(said)}
+    return {"name": said.name, "value": off_as_false(data(said.value)), "source": _place(said)}
 
 
 def _place(said: Setting) -> str:

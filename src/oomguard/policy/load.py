@@ -120,7 +120,7 @@ def parse(
         if root is None:
             continue
         only = root.entries.get("when") if host is None else None
-        when = "" if only is None else scalars.text_of(only.value)
+        when = None if only is None else scalars.data(only.value)
         document, wrong = _validated(source, root, users or nobody, shared)
         unread = {fault.path for fault in found if fault.code in _UNREAD}
         faults += [fault for fault in wrong if fault.path not in unread]

@@ -155,12 +155,12 @@ def sysctls(example: str) -> Takes:
     return Takes("a mapping of sysctls and their values", hint=f"write one per line, without '- ': {example}")
 
 
-def _off(value: object) -> object:
+def off_as_false(value: object) -> object:
     """Return False for `off`, however YAML reads it."""
     return False if isinstance(value, Surprise) and value.text == "off" else value
 
 
-_Off = Annotated[Literal[False], BeforeValidator(_off)]
+_Off = Annotated[Literal[False], BeforeValidator(off_as_false)]
 _Percent = Annotated[
     str,
     Field(pattern=r"^([1-9][0-9]?|100)%$"),
@@ -239,7 +239,7 @@ class Document(Language):
         f"Default: {PressureLimit().some_percent}% of {PressureLimit().over_seconds}s.",
         {"some": "10%", "over": "2s"},
     )
-    recorder: Annotated[bool | None, BeforeValidator(_off), Takes("off or true", (bool,))] = key(
+    recorder: Annotated[bool | None, BeforeValidator(off_as_false), Takes("off or true", (bool,))] = key(
         "off: do not record what holds memory. `oomguard history` shows what is recorded. Default: true.",
         False,
     )

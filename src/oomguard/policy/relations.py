@@ -4,28 +4,30 @@ They are found in the nodes, not in the models, so that they are reported togeth
 of single keys.
 """
 
+import re
 from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 from oomguard.core.overcommit import KBYTES
-from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.sysctl import SYSCTLS, UNIT_BYTES
 from oomguard.policy.fault import Fault, Problem, excerpt
-from oomguard.policy.model import CONDITIONS, Document, Rule
+from oomguard.policy.model import CONDITIONS, Document, Rule, off_as_false
 from oomguard.policy.nodes import Mapping, Member, Node, items
-from oomguard.policy.scalars import text_of
+from oomguard.policy.scalars import Data, data, text_of
 from oomguard.policy.sysctl_model import BOUNDS, COMMIT_LIMIT, exclusives, one_bound
+from oomguard.policy.values import PERCENT, SIZE, size_or_percent
 
 _SECTIONS = ("vm", "kernel")
 _SETTINGS = Document.model_fields.keys() - {*_SECTIONS, "rules", "when"}
 
 
 class Root(NamedTuple):
-    """A policy file as nodes, the number of its layer, and the hosts on which it counts, "" for this one."""
+    """A policy file as nodes, the number of its layer, and its `when:`, None if it counts on this host."""
 
     file: str
     node: Mapping
     layer: int = 0
-    when: str = ""
+    when: Data | None = None
 
 
 class Setting(NamedTuple):
@@ -37,11 +39,17 @@ class Setting(NamedTuple):
     line: int
     column: int
     value: Node
-    when: str
+    when: Data | None
 
     def meets(self, other: "Setting") -> bool:
         """Return whether both count on some host for sure."""
-        return "" in (self.when, other.when) or self.when == other.when
+        return None in (self.when, other.when) or self.when == other.when
+
+    @property
+    def meaning(self) -> object:
+        """The value, however it is written."""
+        row = SYSCTLS.get(self.name)
+        return _meaning(data(self.value), None if row is None else UNIT_BYTES.get(row.unit))
 
     @property
     def text(self) -> str:
@@ -65,7 +73,7 @@ def faults(roots: "list[Root]") -> Iterator[Fault]:
         if (
             first is not None
             and first.layer == here.layer
-            and (first.name, first.text) != (here.name, here.text)
+            and (first.name, first.meaning) != (here.name, here.meaning)
         ):
             yield _conflict(here, first).at(here.file, here.line, here.column, here.name)
 
@@ -120,6 +128,18 @@ def _single_values(root: Root) -> Iterator[Setting]:
     for name, (value, line, column) in members.items():
         if name in _SETTINGS or name in SYSCTLS or name == COMMIT_LIMIT:
             yield Setting(name, root.file, root.layer, line, column, value, root.when)
+
+
+def _meaning(said: Data, unit_bytes: int | None) -> object:
+    """Return a value so that all ways to write it are equal; an integer may have a unit."""
+    if isinstance(said, dict):
+        return {key: _meaning(one, unit_bytes) for key, one in said.items()}
+    if isinstance(said, str) and re.fullmatch(f"{SIZE}|{PERCENT}", said):
+        amount = size_or_percent(said)
+        return amount.thousandths if amount.is_percent else (amount.size_bytes, "bytes")
+    if isinstance(said, int) and unit_bytes is not None:
+        return said * unit_bytes, "bytes"
+    return off_as_false(said)
 
 
 def _conflict(here: Setting, first: Setting) -> Problem:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from oomguard.core.choices import SysctlKind
 from oomguard.core.host import AskedHost
 from oomguard.core.rule import bounded
-from oomguard.core.sysctl import ULONG_MAX, Sysctl
+from oomguard.core.sysctl import ULONG_MAX, UNIT_BYTES, Sysctl
 from oomguard.core.text import kib
 from oomguard.policy.sysctl_model import Knob
 from oomguard.policy.values import Amount
@@ -46,7 +46,7 @@ def number(row: Sysctl, amount: int | Amount, host: AskedHost) -> int:
     """Return an amount in the unit of a sysctl, limited to the kernel's maximum."""
     if isinstance(amount, int):
         return amount
-    unit = {"bytes": 1, "kB": 1024}.get(row.unit) or max(1, host.huge_page_kib) * 1024
+    unit = UNIT_BYTES.get(row.unit) or max(1, host.huge_page_kib) * 1024
     return min(amount.of(host.memory_kib if amount.is_percent else 0) // unit, row.high)
 
 

@@ -8,7 +8,7 @@ from pydantic.config import JsonDict
 from pydantic.functional_validators import AfterValidator
 
 from oomguard.core.overcommit import KBYTES, RATIO
-from oomguard.core.sysctl import SYSCTLS, ULONG_MAX, Sysctl
+from oomguard.core.sysctl import SYSCTLS, ULONG_MAX, UNIT_BYTES, Sysctl
 from oomguard.core.text import any_of
 from oomguard.policy import values
 from oomguard.policy.fault import Problem
@@ -142,7 +142,7 @@ def _checked(row: Sysctl, want: Takes) -> Callable[[Knob], Knob]:
         for amount in amounts:
             number, shown = amount, str(amount)
             if isinstance(amount, Amount):
-                number = amount.of(0) // {"bytes": 1, "kB": 1024}.get(row.unit, 2**63)
+                number = amount.of(0) // UNIT_BYTES.get(row.unit, 2**63)
                 shown = f"{amount.text}, which is {number} {row.unit}"
             if not row.low <= number <= row.high or 0 < number < row.least_above_zero:
                 raise refusal("out-of-range", f"must be {want.words}, got {shown}", want.hint)
