@@ -92,6 +92,7 @@ min_free_kbytes: 3%                               | 31,457     | 487,587        
 min_free_kbytes: {ram: 3%, min: 64MiB, max: 2GiB} | 65,536     | 487,587         | 1,972,371  | 2,097,152
 nr_hugepages: 1GiB                                | refused    | 512             | 512        | 512
 nr_hugepages: {ram: 75%}                          | refused    | refused         | refused    | 386,688
+dirty_bytes: 0%                                   | 8,192      | 8,192           | 8,192      | 8,192
 commit_limit: 90%                                 | 943,718    | 14,627,635      | 59,171,143 | 195,349,708
 commit_limit: {leave: 8GiB}                       | refused    | 7,864,320       | 57,357,107 | 208,666,624
 commit_limit: 48GiB                               | 50,331,648 | 50,331,648      | 50,331,648 | refused

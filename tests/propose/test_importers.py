@@ -474,7 +474,7 @@ def test_of_each_sysctl_the_line_that_counts_becomes_the_policy(tmp_path: Path) 
     etc, lib = tmp_path / "etc/sysctl.d", tmp_path / "usr/lib/sysctl.d"
     put(lib, "10-a.conf", "vm.swappiness=10\nvm.overcommit_ratio=70\nnet.ipv4.ip_forward=1\n")
     put(lib, "20-b.conf", "vm.max_map_count=1\n")
-    last = put(etc, "20-b.conf", "-vm.swappiness=20\nvm.overcommit_m*=1\nvm.dirty_bytes=4096\nno line\n")
+    last = put(etc, "20-b.conf", "-vm.swappiness=20\nvm.overcommit_m*=1\nvm.dirty_bytes=8192\nno line\n")
     low = put(
         etc, "05-c.conf", "vm.dirty_ratio=5\nvm.drop_caches=3\nkernel.panic_on_warn=1\nvm.laptop_mode=x\n"
     )
@@ -482,7 +482,7 @@ def test_of_each_sysctl_the_line_that_counts_becomes_the_policy(tmp_path: Path) 
     draft = sysctl_conf.import_files([str(etc), str(lib), named])
     assert sysctls(draft) == [
         ("kernel.panic", 10),
-        ("vm.dirty_bytes", 4096),
+        ("vm.dirty_bytes", 8192),
         ("vm.overcommit_memory", 1),
         ("vm.overcommit_ratio", 70),
         ("vm.swappiness", 20),

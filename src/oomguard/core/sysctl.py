@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 INT_MAX = 2**31 - 1
 ULONG_MAX = 2**64 - 1
 
+_SECONDS_MAX = INT_MAX // 24
+"""Of what the kernel keeps in ticks (proc_dointvec_jiffies), of which a second has 24 or more (CONFIG_HZ)."""
+
 UNIT_BYTES = {"bytes": 1, "kB": 1024}
 """Bytes of a unit; those of huge pages depend on the host."""
 
@@ -131,8 +134,9 @@ SYSCTLS: dict[str, Sysctl] = {
         ),
         Sysctl(
             "vm.dirty_bytes",
-            "bytes dirty before writers block",
+            "bytes dirty before writers block; writing dirty_ratio zeroes it",
             ULONG_MAX,
+            low=8192,  # two of the smallest pages
             partner="vm.dirty_ratio",
             group=DIRTY,
             unit="bytes",
@@ -147,8 +151,9 @@ SYSCTLS: dict[str, Sysctl] = {
         ),
         Sysctl(
             "vm.dirty_background_bytes",
-            "bytes dirty before write-back starts",
+            "bytes dirty before write-back starts; writing dirty_background_ratio zeroes it",
             ULONG_MAX,
+            low=1,
             partner="vm.dirty_background_ratio",
             group=DIRTY,
             unit="bytes",
@@ -193,8 +198,8 @@ SYSCTLS: dict[str, Sysctl] = {
             of_ram=True,
         ),
         Sysctl("vm.hugetlb_shm_group", "group that may use huge pages in shared memory", choice=True),
-        Sysctl("vm.stat_interval", "seconds between updates of VM statistics", low=1),
-        Sysctl("vm.laptop_mode", "seconds to batch disk writes", choice=True),
+        Sysctl("vm.stat_interval", "seconds between updates of VM statistics", _SECONDS_MAX, low=1),
+        Sysctl("vm.laptop_mode", "seconds to batch disk writes", _SECONDS_MAX, choice=True),
         Sysctl("vm.unprivileged_userfaultfd", "whether any user may handle page faults", 1, since="5.2"),
         Sysctl("vm.memory_failure_early_kill", "kill users of a corrupted page at once", 1, hazard=True),
         Sysctl(
@@ -213,8 +218,8 @@ SYSCTLS: dict[str, Sysctl] = {
             1,
             hazard=True,
         ),
-        Sysctl("kernel.keys.root_maxkeys", "keys that root may own"),
-        Sysctl("kernel.keys.root_maxbytes", "bytes that root's keys may take", unit="bytes"),
+        Sysctl("kernel.keys.root_maxkeys", "keys that root may own", low=1),
+        Sysctl("kernel.keys.root_maxbytes", "bytes that root's keys may take", low=1, unit="bytes"),
     )
 }
 

@@ -43,11 +43,11 @@ def resolve(row: Sysctl, said: Knob, host: AskedHost) -> Resolved:
 
 
 def number(row: Sysctl, amount: int | Amount, host: AskedHost) -> int:
-    """Return an amount in the unit of a sysctl, limited to the kernel's maximum."""
+    """Return an amount in the unit of a sysctl, limited to the kernel's range."""
     if isinstance(amount, int):
         return amount
     unit = UNIT_BYTES.get(row.unit) or max(1, host.huge_page_kib) * 1024
-    return min(amount.of(host.memory_kib if amount.is_percent else 0) // unit, row.high)
+    return max(row.low, min(amount.of(host.memory_kib if amount.is_percent else 0) // unit, row.high))
 
 
 def commit_limit(said: Any, pages: Resolved | None, host: AskedHost) -> Resolved:

@@ -142,6 +142,8 @@ def _checked(row: Sysctl, want: Takes) -> Callable[[Knob], Knob]:
         for amount in amounts:
             number, shown = amount, str(amount)
             if isinstance(amount, Amount):
+                if amount.is_percent:  # comes to a number in the range
+                    continue
                 number = amount.of(0) // UNIT_BYTES.get(row.unit, 2**63)
                 shown = f"{amount.text}, which is {number} {row.unit}"
             if not row.low <= number <= row.high or 0 < number < row.least_above_zero:
