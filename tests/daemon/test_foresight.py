@@ -295,6 +295,21 @@ def test_a_cgroup_that_fills_up_is_found_by_passes(watched: Watched, tmp_path: P
     assert len(watched.messages) == 2
 
 
+def test_a_warning_of_a_cgroup_measures_its_processes_by_its_limit(watched: Watched, tmp_path: Path) -> None:
+    """By the host's, which is larger, a point of `oom_score_adj` is more than what fills the cgroup."""
+    others = range(1000, 1040)
+    watched.proc.hold(200, rss_pages=40 * PAGES_A_MIB, score=666)
+    for pid in others:
+        watched.hold(pid, b"sleep", 1)
+        watched.proc.set_oom_score_adj(pid, 1)
+        watched.proc.hold(pid, rss_pages=PAGES_A_MIB, score=667)
+    watched.cgroup(tmp_path, "pod", used_mib=990, stalled_percent=5)
+    (tmp_path / "pod" / "cgroup.procs").write_text("\n".join(map(str, [200, *others])))
+    watched.stall()
+    [said] = watched.messages
+    assert "the kernel would kill chrome[200] next" in said
+
+
 def test_a_fast_leak_is_found_between_passes(watched: Watched) -> None:
     """When the watchdog wakes the daemon anyway; nothing is recorded as long as nothing falls."""
     watched.end_pass()

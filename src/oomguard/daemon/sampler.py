@@ -13,12 +13,12 @@ from oomguard.kernel.memcg import Memcg, members_by_cgroup
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.usage import PAGE_KIB, observe_candidate
-from oomguard.oom.badness import CURRENT, era_of
+from oomguard.oom.badness import CURRENT, badness, era_of
 from oomguard.oom.ranking import Candidate, Domain, rank
 
 _CLOSER_LOOK = 2 * HOLDERS
-"""Processes whose memory is read: the kernel's own score, in parts per thousand, is too coarse to order
-them."""
+"""Processes of a host whose memory is read: the kernel's own score, in parts per thousand of the host, is too
+coarse to order them."""
 
 _UNIT_LENGTH = 64
 
@@ -32,12 +32,24 @@ class Sampler:
         self._era = era_of(os.uname().release) or CURRENT
 
     def members(self, memcg: Memcg, total_kib: int) -> Generator[None, None, tuple[Holder, ...]]:
-        """Return the processes of a cgroup with that limit which the kernel would kill first."""
-        pids: list[int] = []
-        for some in members_by_cgroup(memcg):
-            pids += some
+        """Return the processes of a cgroup with that limit which the kernel would kill first.
+
+        All are read: the kernel's own score is relative to the host, where those of a cgroup may be equal.
+        """
+        pages = total_kib // PAGE_KIB
+        scores = []
+        for pids in members_by_cgroup(memcg):
             yield
-        return (yield from self.holders(pids, total_kib // PAGE_KIB))
+            for handle in self._procfs.processes(pids):
+                one = observe_candidate(handle, self._era)
+                if one is not None and not one.exemption:
+                    points = badness(
+                        one.usage, one.oom_score_adj, pages, era=self._era, is_admin=one.is_admin
+                    )
+                    if points is not None:
+                        scores.append((points, one.identity.pid))
+                yield
+        return (yield from self._first(scores, pages))
 
     def holders(self, pids: list[int], pages: int) -> Generator[None, None, tuple[Holder, ...]]:
         """Return the processes that the kernel would kill first, by score and then by memory."""
@@ -47,6 +59,10 @@ class Sampler:
                 if score := int(self._procfs.read(f"{pid}/oom_score", 16)):
                     scores.append((score, pid))
             yield
+        return (yield from self._first(scores, pages))
+
+    def _first(self, scores: list[tuple[int, int]], pages: int) -> Generator[None, None, tuple[Holder, ...]]:
+        """Return the first of processes with these scores and pids, with what they use now."""
         scores.sort(reverse=True)
         unit_of: dict[Candidate, str] = {}
         for handle in self._procfs.processes(sorted(pid for _, pid in scores[:_CLOSER_LOOK])):
