@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import io
 import json
 import lzma
 import os
@@ -47,6 +46,23 @@ def postmortem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def stdin(tmp_path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Return what has standard input contain something."""
+    before = os.dup(0)
+
+    def contain(content: bytes) -> None:
+        path = tmp_path / "stdin"
+        path.write_bytes(content)
+        fd = os.open(path, os.O_RDONLY)
+        os.dup2(fd, 0)
+        os.close(fd)
+
+    yield contain
+    os.dup2(before, 0)
+    os.close(before)
 
 
 @pytest.fixture
@@ -255,13 +271,24 @@ def test_an_xz_file_cannot_take_all_memory(postmortem: Postmortem, tmp_path: Pat
     assert "Memory usage limit exceeded" in err
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress, bz2.compress])
 def test_standard_input_and_several_files_are_read(
-    postmortem: Postmortem, monkeypatch: pytest.MonkeyPatch
+    postmortem: Postmortem, stdin: Callable[[bytes], None], pack: Callable[[bytes], bytes]
 ) -> None:
-    """One after the other, numbered through."""
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path(HOST).read_bytes())))
+    """One after the other, numbered through; compressed or not."""
+    stdin(pack(Path(HOST).read_bytes()))
     _, out, _ = postmortem("--json", VALUE, "-")
     assert [report["victim"]["comm"] for report in json.loads(out)["reports"]] == ["cache-worker", "python3"]
+
+
+def test_standard_input_that_cannot_be_read_is_an_error(
+    postmortem: Postmortem, stdin: Callable[[bytes], None]
+) -> None:
+    """As of a file."""
+    for content, said in ((b"\x28\xb5\x2f\xfd....", " is not text"), (gzip.compress(b"x" * 99)[:20], ": ")):
+        stdin(content)
+        code, _, err = postmortem("-")
+        assert (code, err.startswith(f"oomguard: <stdin>{said}")) == (1, True), err
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import codecs
 import gzip
 import lzma
 import os
-import sys
 import time
 import zlib
 from collections import OrderedDict
@@ -174,22 +173,21 @@ def _kernel_log() -> Iterator[str]:
 @contextmanager
 def _open(path: str) -> "Iterator[_Log]":
     """Open a log, compressed or not; `-` is standard input."""
-    if path == "-":
-        yield cast("_Log", sys.stdin.buffer)
-        return
+    is_stdin = path == "-"
+    name = "<stdin>" if is_stdin else printable(path)
     try:
-        with open(path, "rb") as file:
+        with open(0 if is_stdin else path, "rb", closefd=not is_stdin) as file:
             head = file.peek(8)[:8]
             for magic, command in _OTHERS.items():
                 if head.startswith(magic):
                     raise OomguardError(
-                        f"{printable(path)} is not text",
+                        f"{name} is not text",
                         hint=f"use: {command.replace('FILE', printable(path))}",
                     )
             yield _unpacked(file, head)
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OomguardError(f"{printable(path)}: {said}", hint=_WITHOUT) from error
+        raise OomguardError(f"{name}: {said}", hint=_WITHOUT) from error
 
 
 def _unpacked(file: BufferedReader, head: bytes) -> "_Log":
