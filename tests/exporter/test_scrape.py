@@ -21,9 +21,10 @@ from fakeproc import FakeProc
 from oomguard import __version__
 from oomguard.__main__ import main
 from oomguard.core.process import Process
+from oomguard.exporter.metrics import host_metrics
 from oomguard.exporter.status_source import StatusSource
 from oomguard.kernel.procfs import Procfs
-from oomguard.report.status_file import encode_status
+from oomguard.report.status_file import SysctlStatus, encode_status
 from running import Program, running, wait_for_value, wait_until, write_oom_score_adj
 from statuses import IDLE
 
@@ -186,6 +187,20 @@ def test_without_a_status_file_to_read_it_goes_on(
         assert found["oomguard_memory_total_bytes",] > 0
     assert lonely.log.read_text().count("status.json") == 1
     assert said in lonely.log.read_text()
+
+
+def test_figures_of_the_host_that_cannot_be_read_are_left_out(proc: FakeProc, procfs: Procfs) -> None:
+    """In a container, lxcfs may have ended: here, each is a directory, which can be opened."""
+    proc.sysctl("vm.swappiness", 60)
+    (proc.root / "meminfo").unlink()
+    for path in ("meminfo", "vmstat", "sys/vm/overcommit_memory"):
+        (proc.root / path).mkdir()
+    declared = [SysctlStatus("vm.swappiness", 60, 60, "x")]
+    found = [sample for metric in host_metrics(procfs, declared) for sample in metric.samples]
+    assert [(one.name, one.labels, one.value) for one in found] == [
+        ("oomguard_sysctl_desired", {"sysctl": "vm.swappiness"}, 60),
+        ("oomguard_sysctl_actual", {"sysctl": "vm.swappiness"}, 60),
+    ]
 
 
 def test_a_pipe_or_a_link_in_place_of_the_file_holds_nothing_up(lonely: Exporter, tmp_path: Path) -> None:

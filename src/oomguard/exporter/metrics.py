@@ -113,9 +113,14 @@ def daemon_metrics(status: StatusFile, *, rule_limit: int) -> Iterator[Metric]:
 
 
 def host_metrics(procfs: Procfs, declared: Sequence[SysctlStatus]) -> Iterator[Metric]:
-    """Yield the host's metrics from /proc, except those that this kernel lacks; and which it should have."""
-    names = {*ALWAYS_SHOWN, *(row.name for row in declared)}
-    actual = {name: read_sysctl(procfs, name) for name in sorted(names)}
+    """Yield the host's metrics from /proc, except those that cannot be read; and which it should have.
+
+    The kernel may lack them, and lxcfs, which serves meminfo in a container, may have ended.
+    """
+    actual: dict[str, int | None] = dict.fromkeys(sorted({*ALWAYS_SHOWN, *(row.name for row in declared)}))
+    for name in actual:
+        with suppress(OSError):
+            actual[name] = read_sysctl(procfs, name)
     if declared:
         yield _labelled(
             GaugeMetricFamily,
@@ -132,14 +137,17 @@ def host_metrics(procfs: Procfs, declared: Sequence[SysctlStatus]) -> Iterator[M
         {(name,): value for name, value in actual.items() if value is not None},
     )
     meminfo: dict[bytes, int] = {}
-    with suppress(FileNotFoundError):  # as with `subset=pid`
+    with suppress(OSError):
         meminfo = meminfo_fields(procfs.read("meminfo"))
     for key, name, help_text in _MEMINFO:
         if (found := meminfo.get(key.encode())) is not None:
             yield GaugeMetricFamily(
                 f"oomguard_memory_{name}_bytes", f"{help_text} {key} of /proc/meminfo.", value=found * _KIB
             )
-    if (kills := observe_kills(procfs)) is not None:
+    kills = None
+    with suppress(OSError):
+        kills = observe_kills(procfs)
+    if kills is not None:
         yield CounterMetricFamily(
             "oomguard_kernel_oom_kills",
             "Processes that the OOM killer killed since boot, including those at a cgroup's limit.",
