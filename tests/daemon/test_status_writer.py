@@ -207,3 +207,13 @@ def test_policy_files_are_named_for_readers_in_any_folder(
     policy = Policy(files=("my.yaml", "/etc/p.yaml", "<stdin>"))
     found = writer.collect(Reconciler(policy, Ledger(), procfs), Matched((), {}, ()))
     assert found.policy.files == (f"{tmp_path}/my.yaml", "/etc/p.yaml", "<stdin>")
+
+
+def test_kills_are_counted_in_the_order_of_the_first_of_each_rule(
+    writer: StatusWriter, reporter: Reporter, procfs: Procfs
+) -> None:
+    """A rule whose name comes first in the alphabet takes no other's place."""
+    for label in ("name=z", "name=a", "name=z"):
+        reporter.kills.counts[label, False] += 1
+    status = writer.collect(Reconciler(Policy(), Ledger(), procfs), Matched((), {}, ()))
+    assert [(one.rule, one.count_) for one in status.kills] == [("name=z", 2), ("name=a", 1)]

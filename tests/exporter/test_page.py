@@ -97,13 +97,21 @@ def test_kills_are_told_by_rule_and_begin_at_zero() -> None:
     assert value("oomguard_kernel_kills_total", rule="", protected="true") == 0
     assert value("oomguard_kernel_kills_total", rule="name=sshd", protected="true") == 1
     assert value("oomguard_kernel_kills_total", rule="name=a", protected="false") == 0
-    few = {
-        sample.labels["rule"]
-        for metric in metrics(1)
-        for sample in metric.samples
-        if "protected" in sample.labels
+
+
+def test_kills_never_move_to_another_series() -> None:
+    """Whichever rules match now, and have a zero: a counter that falls looks like kills."""
+    sshd, chrome = KillCount("name=sshd", protected=True, count_=1), KillCount("name=chrome", False, 3)
+    by_limit = {
+        1: {("", "false"): 3, ("", "true"): 0, ("name=sshd", "true"): 1},
+        2: {("", "false"): 0, ("", "true"): 0, ("name=sshd", "true"): 1, ("name=chrome", "false"): 3},
     }
-    assert few == {"", "name=a"}
+    for limit, expected in by_limit.items():
+        for rules in ((), STATUS.rules, STATUS.rules[:1]):
+            found = daemon_metrics(STATUS._replace(kills=(sshd, chrome), rules=rules), rule_limit=limit)
+            [kills] = [metric for metric in found if metric.name == "oomguard_kernel_kills"]
+            counts = {(one.labels["rule"], one.labels["protected"]): one.value for one in kills.samples}
+            assert counts == expected
 
 
 def test_rules_that_look_alike_share_a_series_and_labels_are_bounded() -> None:

@@ -126,9 +126,7 @@ class StatusWriter:
                 [status_file.ChangeCount(*key, count) for key, count in sorted(reporter.changes.items())]
             ),
             complaints=matched.complaints,
-            kills=tuple(
-                [status_file.KillCount(*key, count) for key, count in sorted(reporter.kills.counts.items())]
-            ),
+            kills=tuple([status_file.KillCount(*key, count) for key, count in reporter.kills.counts.items()]),
             contended=(*map(_contended_value, reconciler.backoff.contended()),),
             limits=(*self._degradations.texts, *passing_limits),
             still_raised=(*_still_raised(reconciler),),

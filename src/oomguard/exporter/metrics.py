@@ -207,13 +207,20 @@ def _rules(rules: Sequence[RuleStatus], limit: int) -> Iterator[Metric]:
 
 
 def _kills(status: StatusFile, limit: int) -> Metric:
-    """Return the kills by rule, for `limit` rules. Every series starts at 0, because rate() needs it."""
-    rules = status.rules[:limit]
+    """Return the kills by rule, for `limit` rules. Every series starts at 0, because rate() needs it.
+
+    Rules with kills come first, in the order of the status: which rules match changes, and no counter may
+    fall.
+    """
+    labels = [row.rule for row in status.kills] + [rule.label for rule in status.rules]
+    own = set([*dict.fromkeys(_rule_label(label) for label in labels if label)][:limit])
     counts: Counter[tuple[str, ...]] = Counter({("", "false"): 0, ("", "true"): 0})
-    counts.update({(_rule_label(rule.label), _protects(rule.value)): 0 for rule in rules})
+    for rule in status.rules:
+        if (label := _rule_label(rule.label)) in own:
+            counts[label, _protects(rule.value)] += 0
     for row in status.kills:
-        key = (_rule_label(row.rule), str(row.protected).lower())
-        counts[key if key in counts or len(counts) < 2 * limit else ("", key[1])] += row.count_
+        label = _rule_label(row.rule)
+        counts[label if label in own else "", str(row.protected).lower()] += row.count_
     return _labelled(
         CounterMetricFamily,
         "oomguard_kernel_kills",

@@ -105,7 +105,10 @@ class Complaint(NamedTuple):
 
 
 class KillCount(NamedTuple):
-    """How many processes the kernel killed, by rule ("" for none) and whether their value was below 0."""
+    """How many processes the kernel killed, by rule ("" for none) and whether their value was below 0.
+
+    In the order of the first kill of each: metrics rely on it.
+    """
 
     rule: str
     protected: bool
