@@ -225,6 +225,17 @@ def test_nothing_recorded_is_an_error_with_the_reasons(tmp_path: Path) -> None:
     assert "recorder: off" in (error.value.hint or "")
 
 
+def test_what_was_recorded_before_a_reboot_is_not_of_minutes_ago(folder: StateFolder) -> None:
+    """The folder may outlive it, and then is not damaged either."""
+    recorder = Recorder(folder, "another-boot")
+    assert recorder.open() == ""
+    left = Left(GIB, GIB)
+    recorder.record(Sample(time.time(), time.monotonic() - 60, left, 0, None, ()), in_episode=False)
+    recorder.close()
+    with pytest.raises(OomguardError, match="nothing is recorded there yet"):
+        run_verb(["history", "--state-dir", folder.path])
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [

@@ -65,10 +65,10 @@ def test_only_recent_samples_are_decoded_for_a_warning(
         opened.record(sample(number, holders=1), in_episode=number % 2 == 0)
     decode, decoded = flight_recorder._sample, 0
 
-    def count(packed: bytes) -> Sample | None:
+    def count(packed: bytes, boot_id: str) -> Sample | None:
         nonlocal decoded
         decoded += 1
-        return decode(packed)
+        return decode(packed, boot_id)
 
     monkeypatch.setattr(flight_recorder, "_sample", count)
     assert [one.booted for one in opened.recent(2000)] == list(range(1400, 2000))
@@ -197,6 +197,22 @@ def test_samples_of_a_version_that_knew_of_no_suspension_are_read() -> None:
     packed = zlib.compress(json.dumps(sample(1)[:-1]).encode())
     header = struct.pack("<4sQHI", b"oom1", 1, len(packed), zlib.crc32(packed, 1))
     assert decode_samples([(header + packed).ljust(SLOT_BYTES, b"\0")]) == [sample(1)._replace(suspended=0)]
+
+
+def test_samples_of_another_boot_do_not_count(folder: StateFolder) -> None:
+    """Unless one of both is unknown; they stay until new ones take their places."""
+    for number, boot in enumerate(("", "a", "b")):
+        made = Recorder(folder, boot)
+        assert made.open() == ""
+        made.record(sample(number), in_episode=False)
+        made.close()
+    for boot, numbers in (("", [0, 1, 2]), ("a", [0, 1]), ("b", [0, 2]), ("c", [0])):
+        expected = [sample(number) for number in numbers]
+        assert read_samples(folder.path, boot) == expected
+        made = Recorder(folder, boot)
+        assert made.open() == ""
+        assert (made.samples(), made.recent(3)) == (expected, expected)
+        made.close()
 
 
 def test_what_is_not_recorded_cannot_be_read(tmp_path: Path, folder: StateFolder) -> None:

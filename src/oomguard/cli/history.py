@@ -48,14 +48,17 @@ def _seconds(text: str) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     import time
+    from contextlib import closing
 
     from oomguard.core.errors import OomguardError
     from oomguard.core.sample import redated
+    from oomguard.kernel.procfs import Procfs
     from oomguard.reconcile.flight_recorder import FILE, read_samples
     from oomguard.report.recording import recording_document
 
     try:
-        samples = read_samples(options.state_dir)
+        with closing(Procfs()) as procfs:
+            samples = read_samples(options.state_dir, procfs.boot_id())
     except PermissionError as error:
         raise OomguardError(
             f"{printable(options.state_dir)}/{FILE}: only root can read it", hint="run this as root"

@@ -75,7 +75,7 @@ class Service:
             self.reporter,
             self.degradations,
             self.status,
-            Recorder(folder),
+            Recorder(folder, procfs.boot_id()),
             rule_of=self._rule_of,
         )
         self._matched_before: Matched | None = None

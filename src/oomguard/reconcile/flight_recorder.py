@@ -38,10 +38,15 @@ _FORMAT = b"oom1"
 
 
 class Recorder:
-    """The recorder of the daemon that has this state folder; without a descriptor it records nothing."""
+    """The recorder of the daemon that has this state folder; without a descriptor it records nothing.
 
-    def __init__(self, folder: StateFolder) -> None:
+    The folder may outlive the boot: samples of another one are left out, because their times and pids mean
+    nothing.
+    """
+
+    def __init__(self, folder: StateFolder, boot_id: str = "") -> None:
         self._folder = folder
+        self._boot_id = boot_id
         self._fd = -1
         self._number = 0
         self._next = [0, 0]
@@ -91,12 +96,12 @@ class Recorder:
             return
         self._number += 1
         slot = in_episode * SLOTS + self._next[in_episode]
-        os.pwrite(self._fd, encode_slot(self._number, sample), slot * SLOT_BYTES)
+        os.pwrite(self._fd, encode_slot(self._number, sample, self._boot_id), slot * SLOT_BYTES)
         self._next[in_episode] = (self._next[in_episode] + 1) % SLOTS
 
     def samples(self) -> list[Sample]:
         """Return what is recorded, oldest first. OSError: it cannot be read."""
-        return [] if self._fd < 0 else decode_samples(self._chunks())
+        return [] if self._fd < 0 else decode_samples(self._chunks(), self._boot_id)
 
     def recent(self, booted: float) -> list[Sample]:
         """Return the samples of the last ten minutes before a moment of this boot, oldest first.
@@ -104,7 +109,7 @@ class Recorder:
         No others are decoded: all take 50 ms. OSError: they cannot be read.
         """
         newest = sorted(_slots(self._chunks()), reverse=True) if self.is_open else []
-        found = (sample for *_, packed in newest if (sample := _sample(packed)) is not None)
+        found = (one for *_, packed in newest if (one := _sample(packed, self._boot_id)) is not None)
         return [*takewhile(lambda one: is_recent(one, booted), found)][::-1]
 
     def _chunks(self) -> Iterator[bytes]:
@@ -112,26 +117,28 @@ class Recorder:
         return (os.pread(self._fd, _CHUNK, start) for start in range(0, _SIZE, _CHUNK))
 
 
-def read_samples(state_dir: str) -> list[Sample] | None:
+def read_samples(state_dir: str, boot_id: str = "") -> list[Sample] | None:
     """Return what the daemon with this state folder recorded, oldest first; None if it has no recorder.
 
-    PermissionError: only root can read it. OomguardError: it is not a file, or damaged.
+    Only of this boot, unless its id is "". PermissionError: only root can read it. OomguardError: it is not a
+    file, or damaged.
     """
     folder = find_state_folder(state_dir)
     if folder is None:
         return None
     with closing(folder):
         raw = folder.read(FILE) if folder.is_ours else None
-    samples = None if raw is None else decode_samples([raw])
-    if raw is not None and not samples and raw.strip(b"\0"):  # a new file is all zeros
+    if raw is None:
+        return None
+    if not any(_slots([raw])) and raw.strip(b"\0"):  # a new file is all zeros
         raise OomguardError(
             f"{printable(state_dir)}/{FILE}: damaged: it has no sample that can be read",
             hint="new samples of the daemon take its place",
         )
-    return samples
+    return decode_samples([raw], boot_id)
 
 
-def encode_slot(number: int, sample: Sample) -> bytes:
+def encode_slot(number: int, sample: Sample, boot_id: str = "") -> bytes:
     """Return a slot with a sample; long texts are cut, and the last holders left out, so that it fits."""
     holders = tuple(
         [
@@ -143,7 +150,7 @@ def encode_slot(number: int, sample: Sample) -> bytes:
     )
     short = sample._replace(cgroup=sample.cgroup[:_TEXT_LIMIT])
     while True:
-        fields = short._replace(holders=holders)
+        fields = (*short._replace(holders=holders), zlib.crc32(boot_id.encode()))
         # As UTF-8, 200 characters that cannot be compressed have 800 bytes; escaped, they may not fit.
         document = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
         packed = zlib.compress(document.encode(), 1)
@@ -153,9 +160,10 @@ def encode_slot(number: int, sample: Sample) -> bytes:
         holders = holders[: len(holders) * 3 // 4]
 
 
-def decode_samples(chunks: Iterable[bytes]) -> list[Sample]:
+def decode_samples(chunks: Iterable[bytes], boot_id: str = "") -> list[Sample]:
     """Return the samples of a file, oldest first. What is damaged, or not a sample, is left out."""
-    return [sample for _, _, packed in sorted(_slots(chunks)) if (sample := _sample(packed)) is not None]
+    slots = sorted(_slots(chunks))
+    return [one for *_, packed in slots if (one := _sample(packed, boot_id)) is not None]
 
 
 def _slots(chunks: Iterable[bytes]) -> Iterator[tuple[int, int, bytes]]:
@@ -175,10 +183,13 @@ def _checksum(number: int, packed: bytes) -> int:
     return zlib.crc32(packed, number & 0xFFFFFFFF)
 
 
-def _sample(packed: bytes) -> Sample | None:
+def _sample(packed: bytes, boot_id: str) -> Sample | None:
+    """Return a sample, None if it is damaged, or known to be of another boot."""
     try:
         document: list[Any] = json.loads(zlib.decompressobj().decompress(packed, 1 << 16))
         at, booted, left, committed_kib, stalled_percent, holders, *others = document
+        if boot_id and others[2:] not in ([], [0], [zlib.crc32(boot_id.encode())]):
+            return None
         return Sample(
             at,
             booted,
@@ -186,7 +197,7 @@ def _sample(packed: bytes) -> Sample | None:
             committed_kib,
             stalled_percent,
             tuple([Holder(*holder) for holder in holders]),
-            *others,
+            *others[:2],
         )
     except (zlib.error, ValueError, TypeError, RecursionError):
         return None
