@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from mounts import disk, fill
+from oomguard.core.errors import OomguardError
 from oomguard.core.sample import HOLDERS, Holder, Left, Sample
 from oomguard.core.text import printable
 from oomguard.reconcile import flight_recorder
@@ -216,13 +217,14 @@ def test_samples_of_another_boot_do_not_count(folder: StateFolder) -> None:
 
 
 def test_what_is_not_recorded_cannot_be_read(tmp_path: Path, folder: StateFolder) -> None:
-    """Without a folder or a file there is nothing; in a folder that others may write to, nothing counts."""
+    """Without a folder or a file there is nothing; in a folder that others may write to, it is an error."""
     assert read_samples(str(tmp_path / "none")) is None
     assert read_samples(folder.path) is None
     folder.replace(FILE, b"")
     assert read_samples(folder.path) == []
     os.chmod(folder.path, 0o777)
-    assert read_samples(folder.path) is None
+    with pytest.raises(OomguardError, match="recorder: ignored: others may write to its folder"):
+        read_samples(folder.path)
 
 
 @pytest.mark.parametrize("kib", [64, 1000])

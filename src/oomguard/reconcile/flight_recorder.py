@@ -121,15 +121,20 @@ def read_samples(state_dir: str, boot_id: str = "") -> list[Sample] | None:
     """Return what the daemon with this state folder recorded, oldest first; None if it has no recorder.
 
     Only of this boot, unless its id is "". PermissionError: only root can read it. OomguardError: it is not a
-    file, or damaged.
+    file, it is damaged, or others may have written it.
     """
     folder = find_state_folder(state_dir)
     if folder is None:
         return None
     with closing(folder):
-        raw = folder.read(FILE) if folder.is_ours else None
-    if raw is None:
-        return None
+        raw = folder.read(FILE)
+        if raw is None:
+            return None
+        if not folder.is_ours:
+            raise OomguardError(
+                f"{printable(state_dir)}/{FILE}: ignored: others may write to its folder",
+                hint="run this as the owner of the folder, after chmod 755 if others can write to it",
+            )
     if not any(_slots([raw])) and raw.strip(b"\0"):  # a new file is all zeros
         raise OomguardError(
             f"{printable(state_dir)}/{FILE}: damaged: it has no sample that can be read",
