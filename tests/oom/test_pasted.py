@@ -211,6 +211,16 @@ def test_list_of_entries_in_one_line_is_a_log() -> None:
     assert victims(json.dumps([{"message": KILLED}])) == [[1204]]
 
 
+def test_entries_of_the_journal_in_one_line_are_a_log() -> None:
+    """With their times and hosts, as `jq --slurp` makes it; others' entries are not the kernel's."""
+    entry = {"__REALTIME_TIMESTAMP": "1791831620000000", "_TRANSPORT": "kernel", "_HOSTNAME": "db1"}
+    entries = [entry | {"MESSAGE": line} for line in LINES]
+    forged = [one | {"_TRANSPORT": "stdout"} for one in entries]
+    (report,), log = read(json.dumps([*forged, *entries]))
+    assert (report.when, report.host, log.unread.count) == ("1791831620.000000", "db1", 0)
+    assert read(json.dumps(forged))[0] == []
+
+
 @pytest.mark.parametrize("end", ["\tdb1", "\t/var/log/messages\tsyslog", "\t"])
 def test_columns_behind_each_line_are_no_part_of_it(end: str) -> None:
     """A table, copied with the columns to its right."""

@@ -128,7 +128,7 @@ def _split_json(line: str) -> Line | None:
 
 
 def _object(line: str) -> dict[str, Any] | None:
-    """Parse an object or a list of JSON, also as one of a list, or behind `data:` of server-sent events."""
+    """Parse an object of JSON, or a list as one with the key "", also in a list, or after `data:` (SSE)."""
     text = line.removeprefix("data: ").rstrip(" ,\r")
     is_list = text.startswith("[{") and text.endswith("}]")
     try:
@@ -146,6 +146,11 @@ def _split_object(entry: Mapping[str, Any]) -> Line | None:
     for nested in entry.values():
         if isinstance(nested, dict) and "MESSAGE" in nested:
             return _split_journal({"_TRANSPORT": ""} | nested)
+    listed = entry.get("")
+    if isinstance(listed, list):
+        journal = [json.dumps(one) for one in listed if isinstance(one, dict) and "MESSAGE" in one]
+        if journal:
+            return Line("\n".join(journal), is_log=True)
     if "msg" in entry and "pri" in entry:  # dmesg -J
         priority, uptime = entry["pri"], entry.get("time")
         if not isinstance(priority, int) or priority >= NOT_KERN or not isinstance(entry["msg"], str):
