@@ -180,6 +180,16 @@ def test_a_status_that_was_cut_short_is_a_reason(lonely: Exporter, tmp_path: Pat
     assert "no valid JSON" in lonely.get("/")
 
 
+def test_a_check_of_the_page_gets_its_head_alone(lonely: Exporter) -> None:
+    """With the length of the page."""
+    host, _, port = lonely.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
+        head, _, body = b"".join(iter(partial(client.recv, 4096), b"")).partition(b"\r\n\r\n")
+    assert (b" 200 OK\r\n" in head, body) == (True, b"")
+    assert f"Content-Length: {len(lonely.get('/').encode())}\r\n".encode() in head
+
+
 def test_browsers_are_told_to_run_and_keep_nothing(lonely: Exporter) -> None:
     """By headers, whatever gets into the page."""
     host, _, port = lonely.url.removeprefix("http://").partition(":")

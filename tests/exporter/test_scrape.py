@@ -189,6 +189,11 @@ def test_without_a_status_file_to_read_it_goes_on(
     assert said in lonely.log.read_text()
 
 
+def test_a_query_leaves_nothing_out(lonely: Exporter) -> None:
+    """The client library has a filter for names that it knows before a scrape: here, none."""
+    assert parse(lonely.get("/metrics?name[]=oomguard_up")).keys() == lonely.scrape().keys()
+
+
 def test_figures_of_the_host_that_cannot_be_read_are_left_out(proc: FakeProc, procfs: Procfs) -> None:
     """In a container, lxcfs may have ended: here, each is a directory, which can be opened."""
     proc.sysctl("vm.swappiness", 60)

@@ -149,14 +149,17 @@ def _routes(
     metrics: Callable[..., Iterable[bytes]], home: Callable[[], Page]
 ) -> Callable[..., Iterable[bytes]]:
     def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if path == PATH:
-            return metrics(environ, start_response)
-        if path == "/" and environ["REQUEST_METHOD"] == "GET":
+            # Its filter, `name[]`, would leave nothing: it needs the names ahead of the scrape.
+            return metrics(environ | {"QUERY_STRING": ""}, start_response)
+        if path == "/" and method in ("GET", "HEAD"):
             is_browser = "text/html" in environ.get("HTTP_ACCEPT", "")
             kind, render = ("html", as_html) if is_browser else ("plain", as_text)
-            start_response("200 OK", [("Content-Type", f"text/{kind}; charset=utf-8"), *_HEADERS])
-            return [render(home())]
+            body = render(home())
+            length = ("Content-Length", str(len(body)))
+            start_response("200 OK", [("Content-Type", f"text/{kind}; charset=utf-8"), length, *_HEADERS])
+            return [] if method == "HEAD" else [body]
         start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
         return [f"not found; metrics are at {PATH}\n".encode()]
 
