@@ -81,7 +81,7 @@ def test_another_value_in_sysctl_d_is_named_with_its_line(check: Check, root: Pa
 
 
 def test_the_partner_of_a_sysctl_is_named_too(check: Check, root: Path, proc: FakeProc) -> None:
-    """Writing vm.dirty_bytes makes vm.dirty_ratio 0; a 0 beside it is the kernel's own."""
+    """Writing vm.dirty_bytes makes vm.dirty_ratio 0. It denies a 0 there, not in overcommit_kbytes."""
     proc.sysctl("vm.dirty_ratio", 20)
     proc.sysctl("vm.dirty_bytes", 0)
     file = put(root, "etc/sysctl.d/20-b.conf", "vm.dirty_bytes = 1048576\n")
@@ -89,6 +89,10 @@ def test_the_partner_of_a_sysctl_is_named_too(check: Check, root: Path, proc: Fa
     assert f"sysctl.d sets vm.dirty_bytes to 1048576 ({file}:1), which makes this one 0" in found.message
     put(root, "etc/sysctl.d/30-c.conf", "vm.dirty_ratio = 10\nvm.dirty_bytes = 0\n")
     assert check("vm: {dirty_ratio: 10}") == {}
+    proc.sysctl("vm.overcommit_ratio", 50)
+    file = put(root, "etc/sysctl.d/40-d.conf", "vm.overcommit_ratio = 70\nvm.overcommit_kbytes = 0\n")
+    found = check("vm: {overcommit_ratio: 70}")["sysctl-elsewhere"]
+    assert f"sets vm.overcommit_kbytes to 0 ({file}:2), which makes this one 0" in found.message
 
 
 def test_a_tuned_profile_that_wants_another_value_is_named(check: Check, root: Path, proc: FakeProc) -> None:

@@ -53,10 +53,17 @@ def test_globs_are_for_what_no_line_names(tmp_path: Path) -> None:
 
 
 def test_the_partner_that_is_written_last_counts(tmp_path: Path) -> None:
-    """Writing one makes the other 0; a 0 beside the other is how files say which one they mean."""
+    """Writing one makes the other 0, even if 0 is written, unless that changes nothing."""
     assert values(tmp_path, "vm.dirty_ratio=5\nvm.dirty_bytes=4096\n") == {"vm.dirty_bytes": "4096"}
     assert values(tmp_path, "vm.dirty_ratio=5\nvm.dirty_bytes=0\n") == {"vm.dirty_ratio": "5"}
     assert values(tmp_path, "vm.dirty_bytes=0\nvm.dirty_ratio=5\n") == {"vm.dirty_ratio": "5"}
+    assert values(tmp_path, "vm.dirty_bytes=8192\nvm.dirty_ratio=0\n") == {"vm.dirty_bytes": "8192"}
+    for one, other in (
+        ("vm.overcommit_ratio", "vm.overcommit_kbytes"),
+        ("vm.overcommit_kbytes", "vm.overcommit_ratio"),
+        ("vm.dirty_background_bytes", "vm.dirty_background_ratio"),
+    ):
+        assert values(tmp_path, f"{one}=70\n{other}=0\n") == {other: "0"}
 
 
 def test_lines_that_are_none_are_reported(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from oomguard.core.sysctl import KUBELET, SYSCTLS
 from oomguard.core.tally import Tally
 from oomguard.core.text import counted, kib, legible, printable
 from oomguard.foreign.oomd import monitored_units, rules_of
-from oomguard.foreign.sysctl_d import sysctls_said
+from oomguard.foreign.sysctl_d import ZERO_CHANGES_NOTHING, sysctls_said
 from oomguard.foreign.text_file import SourcedValue
 from oomguard.foreign.tuned import active_profiles, tuned_sysctls
 from oomguard.foreign.units import Units, host_units
@@ -226,7 +226,7 @@ def _different(setting: SysctlSetting, files: Mapping[str, SourcedValue]) -> str
         return f"sets {printable(said.value)[:40]} ({printable(said.source)})"
     partner = SYSCTLS[setting.name].partner
     said = files.get(partner)
-    if said is None or setting.value == 0 or _number(said.value) == 0:
+    if said is None or setting.value == 0 or (_number(said.value) == 0 and partner in ZERO_CHANGES_NOTHING):
         return ""
     return (
         f"sets {partner} to {printable(said.value)[:40]} ({printable(said.source)}), which makes this one 0"

@@ -21,6 +21,9 @@ FOLDERS = (
 _NAMES = {row.name.replace(".", "/"): row.name for row in SYSCTLS.values()}
 """The sysctls that oomguard knows, by path."""
 
+ZERO_CHANGES_NOTHING = ("vm.dirty_ratio", "vm.dirty_bytes", "vm.dirty_background_bytes")
+"""A 0 leaves the partner of these alone: the kernel denies 0 bytes, and that ratio is 0 already."""
+
 
 class Line(NamedTuple):
     """A line: its sysctl as a path, which may be a glob, and its value. None keeps globs off that sysctl."""
@@ -101,9 +104,9 @@ def sysctls_said(root: str) -> dict[str, SourcedValue]:
 
 
 def write(values: dict[str, SourcedValue], name: str, value: SourcedValue) -> None:
-    """Set a sysctl in `values`, which removes its partner. A 0 beside the partner means: not this one."""
+    """Set a sysctl in `values`, which removes its partner, unless the write changes nothing."""
     partner = SYSCTLS[name].partner if name in SYSCTLS else ""
-    if partner in values and value.value == "0":
+    if partner in values and value.value == "0" and name in ZERO_CHANGES_NOTHING:
         return
     values.pop(partner, None)
     values.pop(name, None)
