@@ -416,7 +416,10 @@ def test_units_and_their_drop_ins_become_rules(tmp_path: Path) -> None:
 
 
 def test_drop_ins_of_instances_prefixes_and_types_count_as_systemd_has_it(tmp_path: Path) -> None:
-    """The narrower rule comes first; a unit that has what a broader rule gives needs none."""
+    """The narrower rule comes first; a unit that has what a broader rule gives needs none.
+
+    systemd gives the children of a protected unit its value, not that of a broader drop-in.
+    """
     for name, value in {
         "lib/db@.service": "-900",
         "etc/db@7.service.d/x.conf": "-800",
@@ -439,6 +442,7 @@ def test_drop_ins_of_instances_prefixes_and_types_count_as_systemd_has_it(tmp_pa
         ("unit=batch-two.service", "at_least 600"),
         ("unit=db@7.service", "at_most -800"),
         ("unit=db@*.service", "at_most -700"),
+        ("unit=db@*.service", "keep"),
         ("unit=batch-*.service", "at_least 500"),
         ("unit=*.service", "at_least 50"),
     ]

@@ -57,7 +57,7 @@ def _rules(units: Units, condition: str, read: Read, notes: list[Note]) -> Itera
     names = [name for name in units.names() if f".{name}".endswith(_ENDINGS) and not units.is_masked(name)]
     stands_for = {name: _pattern(name, units) for name in names}
     settings = {name: _setting(units.settings(stands_for[name], _KEY, read), notes) for name in names}
-    given = {name: setting.value for name, setting in settings.items() if setting and setting.value}
+    given = {name: value for name, setting in settings.items() if setting and (value := setting.value)}
     order = sorted(names, key=lambda one: (_breadth(one, units), one))
     for at, name in enumerate(order):
         setting = settings[name]
@@ -67,7 +67,11 @@ def _rules(units: Units, condition: str, read: Read, notes: list[Note]) -> Itera
         if setting is None or (broader and value == given[broader]):
             continue
         if value or broader:
-            yield _rule(_pattern(name, units, literal), condition, value, setting)
+            rule = _rule(_pattern(name, units, literal), condition, value, setting)
+            yield rule
+            if rule.scope == "main" and broader and given[broader] > 0:
+                why = "the children of this unit: a broader rule would raise them"
+                yield rule._replace(value="keep", scope="all", reason=why)
         elif setting.value == 0:
             notes.append(Note(name, "0 is the default of a service", setting.place))
 
