@@ -331,7 +331,10 @@ def test_lines_that_nohang_would_refuse_are_left_out(tmp_path: Path, line: str) 
 
 
 def test_ananicy_values_come_direct_and_through_types(tmp_path: Path) -> None:
-    """0 is a value, a rule's own value goes before its type's, and the last rule of a name counts."""
+    """0 is a value, a rule's own value goes before its type's, and the last rule of a name counts.
+
+    -1000 becomes a limit, as in every import.
+    """
     (tmp_path / "00-types.types").write_text(
         '# comment\n{"type": "Game", "nice": -5}\n{"type": "BG", "oom_score_adj": 900, "nice": 19} # why\n'
     )
@@ -347,9 +350,16 @@ def test_ananicy_values_come_direct_and_through_types(tmp_path: Path) -> None:
         '{"name": "wild", "oom_score_adj": 5000}\n'
         '{"name": " a", "oom_score_adj": 5}\n'
     )
-    (tmp_path / "z.rules").write_text('{"name": "twice", "oom_score_adj": 100}\n')
+    (tmp_path / "z.rules").write_text(
+        '{"name": "twice", "oom_score_adj": 100}\n{"name": "big", "oom_score_adj": -1000}\n'
+    )
     draft = ananicy.import_files([str(tmp_path)])
-    assert rules(draft) == [("name=indexer|odd[[]1]", "900"), ("name=dear", "0"), ("name=twice", "100")]
+    assert rules(draft) == [
+        ("name=indexer|odd[[]1]", "900"),
+        ("name=dear", "0"),
+        ("name=twice", "100"),
+        ("name=big", "at_most -999"),
+    ]
     text = " ".join(line.lstrip("# ") for line in render(valid(draft)).splitlines())
     for note in (
         "a.rules:6: java: has `cmdlines`",

@@ -11,7 +11,7 @@ from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import literal
 from oomguard.policy.scalars import has_surrogate
 from oomguard.propose.importers.files import SHOWN_LIMIT, Files
-from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin
+from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin, toward
 
 DEFAULT = "/etc/ananicy.d"
 
@@ -88,7 +88,8 @@ def _rules(named: dict[str, tuple[_Object, int, str]]) -> Iterator[DraftRule]:
     for (_, file, value, by), members in sorted(groups.items(), key=lambda group: group[0][0]):
         origin = Origin(file, members[0][1].place.line, members[-1][1].place.line)
         names: list[str | int] = [literal(name) for name, _ in members]
-        yield DraftRule({"name": names}, value, by or "oom_score_adj", origin)
+        said = toward(value) if value == OOM_SCORE_ADJ_MIN else value
+        yield DraftRule({"name": names}, said, by or "oom_score_adj", origin)
 
 
 def _value(one: _Object, notes: list[Note]) -> int | None:
