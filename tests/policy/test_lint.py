@@ -270,11 +270,12 @@ def test_two_rules_may_shadow_a_third_together() -> None:
 
 def test_users_this_host_does_not_have_are_only_said_for_this_host() -> None:
     """A policy may be checked on one machine and used on another."""
-    text = "rules: [{name: x, user: [root, nosuchuser, 4242], oom_score_adj: 1}]"
+    text = "rules: [{name: x, user: [root, nosuchuser, 4242, ٤٢], oom_score_adj: 1}]"
     assert _warnings(text) == ()
-    (fault,) = _warnings(text, host=True)
+    fault, of_digits = _warnings(text, host=True)
     assert str(fault) == "0.yaml:1:32: warning: user: this host has no user nosuchuser"
     assert fault.code == "unknown-user"
+    assert of_digits.path == "rules[0].user[3]", "only ASCII digits are a uid"
 
 
 def test_what_needs_no_warnings_gets_the_same_policy() -> None:

@@ -16,11 +16,11 @@ from oomguard.core.rule import CONDITIONS as ROWS
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.policy import patterns
 from oomguard.policy.language import BY_KIND, Flag, Language, Map, Number, Some, Takes, Word, key
+from oomguard.policy.patterns import UID_MAX
 from oomguard.policy.scalars import Surprise
 from oomguard.policy.sysctl_model import Kernel, Vm
 from oomguard.policy.when import When, some
 
-UID_MAX = 2**32 - 2  # the next one is (uid_t) -1, which means no user
 CONDITIONS = tuple(row.key for row in ROWS)
 
 _PATH_LIMIT = 4096
@@ -36,9 +36,8 @@ _UNIT = rf"^\S[\s\S]*(\*|\.({'|'.join(patterns.UNIT_KINDS)}))$|^\*$"
 _Name = Annotated[str, _text(r"^\S([\s\S]*\S)?$", limit=NAME_LIMIT), AfterValidator(patterns.name)]
 _Path = Annotated[str, _text(r"^[/*]([\s\S]*\S)?$", limit=_PATH_LIMIT), AfterValidator(patterns.path)]
 _Unit = Annotated[str, _text(_UNIT, limit=NAME_LIMIT), AfterValidator(patterns.unit)]
-_UserName = Annotated[
-    str, _text(r"^[^:/\s]([^:/]*[^:/\s])?$", limit=NAME_LIMIT), AfterValidator(patterns.user)
-]
+_USER = r"^(?![0-9]+$)[^:/\s]([^:/]*[^:/\s])?$"
+_UserName = Annotated[str, _text(_USER, limit=NAME_LIMIT), AfterValidator(patterns.user)]
 _RegexText = Annotated[str, Field(min_length=1, max_length=_REGEX_LIMIT)]
 _Regex = Annotated[_RegexText, AfterValidator(patterns.regex)]
 _NameRegex = Annotated[_RegexText, AfterValidator(patterns.name_regex), Takes("a regular expression", (str,))]

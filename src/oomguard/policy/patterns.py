@@ -17,6 +17,8 @@ UNIT_KINDS = ("service", "scope", "slice", "socket", "mount", "swap")
 _ENDINGS = ", ".join(f".{one}" for one in UNIT_KINDS if one != "slice")
 """Of units whose processes are in the unit itself: those of a slice are in the units below it."""
 
+UID_MAX = 2**32 - 2  # the next one is (uid_t) -1, which means no user
+
 _REFERENCE = re.compile(r"(?<!\\)(?:\\\\)*(?:\\[1-9]|\(\?\()")
 
 
@@ -76,9 +78,10 @@ def _no_unit(value: str, endings: str) -> PydanticCustomError:
 
 def user(value: str) -> str:
     """Check a user's name."""
-    if value.isdecimal():
-        message = f"must be a user name or a uid, got '{value}'"
-        raise refusal("quoted-number", message, f"remove the quotes: {value}")
+    if re.fullmatch("[0-9]+", value):
+        uid = int(value)
+        hint = f"remove the quotes: {uid}" if uid <= UID_MAX else f"write a uid of at most {UID_MAX}"
+        raise refusal("quoted-number", f"must be a user name or a uid, got '{value}'", hint)
     if ":" in value or "/" in value:
         message = f"a user name cannot contain ':' or '/', got {excerpt(value)}"
         raise refusal("user-name", message, "list user names with: getent passwd")

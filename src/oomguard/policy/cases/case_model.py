@@ -11,7 +11,8 @@ from pydantic.functional_validators import AfterValidator
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import patterns, values
 from oomguard.policy.language import BY_KIND, Flag, Language, Listed, Map, Number, Takes, Word, key, pattern
-from oomguard.policy.model import SCORE, UID_MAX, Document, Score, Uid, sysctls
+from oomguard.policy.model import SCORE, Document, Score, Uid, sysctls
+from oomguard.policy.patterns import UID_MAX
 
 PID_MAX = 2**22
 """Where pids end (include/linux/threads.h:PID_MAX_LIMIT)."""

@@ -205,7 +205,8 @@ def unknown_users(subject: Subject) -> Iterator[Fault]:
     """Find users that this host does not have."""
     for document, index, rule in subject.rules() if subject.users else ():
         for position, user in enumerate(rule.terms.users):
-            if not user.isdecimal() and subject.users and subject.users.uid(user) is None:
+            is_uid = user.isascii() and user.isdecimal()
+            if not is_uid and subject.users and subject.users.uid(user) is None:
                 hint = "create the user and reload the policy; until then the rule does not match this user"
                 problem = Problem("unknown-user", f"this host has no user {excerpt(user)}", hint)
                 yield warning(document, ("rules", index, "user", position), problem)

@@ -167,7 +167,7 @@ def _given_surprise(value: Surprise, want: Takes) -> Problem:
     elif not value.instead and want.kinds == (int,):
         unit = ", or a number with its unit" if "size" in want.words else ""
         hints.append(f"write a whole number in decimal{unit}")
-    if str in want.kinds:
+    if str in want.kinds and not (int in want.kinds and shown.isdecimal()):
         hints.append(f"quote it if it is a name: '{shown}'")
     return Problem("yaml-surprise", f"{shown}, {value.meaning}", ", or ".join(hints))
 
