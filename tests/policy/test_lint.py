@@ -440,6 +440,15 @@ def test_other_rules_on_what_users_run_are_fine(rule: str) -> None:
         (".*foo.*", "regex-as-name", 'name: "*foo*"', "[.]*foo[.]*"),
         (r"foo\.sh", "regex-as-name", "name: foo.sh", r"foo[\\][.]sh"),
         ("worker[0-9]+", "regex-as-name", "name: {regex: worker[0-9]+}", "worker[0-9][+]"),
+        ("(?i)foo|bar", "regex-as-name", "name: {regex: (?i:foo|bar)}", "[(]?i[)]foo[|]bar"),
+        ("^a{3}$", "regex-as-name", "name: {regex: ^a{3}$}", "[^]a[{]3[}][$]"),
+        ("(a|b){3,4}", "regex-as-name", "name: {regex: (a|b){3,4}}", "[(]a[|]b[)][{]3[,]4[}]"),
+        (
+            "^foo(?=x)",
+            "regex-as-name",
+            "name: {regex: ...} with alternatives, sets and simple repetitions",
+            "[^]foo[(]?[=]x[)]",
+        ),
         ("/usr/sbin/cron", "path-as-name", "name: cron or exe: /usr/sbin/cron", "[/]usr[/]sbin[/]cron"),
         (
             "/usr/lib/systemd/systemd-logind",

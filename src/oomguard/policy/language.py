@@ -11,13 +11,14 @@ class Takes(NamedTuple):
     """What a key takes, in words, for error messages.
 
     `kinds` are the scalars it takes; `each` is what an item of its list must be; `hint` is the hint
-    if there is no better one.
+    if there is no better one. A key that `is_required` cannot be removed.
     """
 
     words: str
     kinds: tuple[type, ...] = ()
     each: str = ""
     hint: str = ""
+    is_required: bool = False
 
 
 def kind_of(value: object) -> str:
@@ -97,5 +98,5 @@ def wanted(language: type[Language], keys: tuple[str, ...]) -> Takes:
         field = model.model_fields[keys[-1]]
         for part in (*field.metadata, *_parts(field.annotation)):
             if isinstance(part, Takes):
-                return part
+                return part._replace(is_required=field.is_required())
     return Takes("a mapping with " + ", ".join(models(language)[keys].model_fields))

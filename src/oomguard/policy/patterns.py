@@ -60,9 +60,9 @@ def unit_name(value: str) -> str:
 
 def unit(value: str) -> str:
     """Check a glob on a unit's name."""
-    stem, dot, suffix = value.rpartition(".")
+    stem, dot, suffix = name(value).rpartition(".")
     if value.endswith("*") or (dot and suffix in UNIT_KINDS):
-        return name(value)
+        return value
     if dot and suffix in {"timer", "target", "path", "device", "automount"}:
         message = f"a .{suffix} unit has no processes, got {excerpt(value)}"
         raise refusal(
@@ -72,7 +72,8 @@ def unit(value: str) -> str:
 
 
 def _no_unit(value: str, endings: str) -> PydanticCustomError:
-    hint = f"did you mean {excerpt(value.rstrip('.'))}.service?"
+    stem = value.strip().rpartition("/")[2].removesuffix(".service").rstrip(".")
+    hint = f"did you mean {excerpt(stem) or '*'}.service?"
     return refusal("unit-suffix", f"must end in {endings}, got {excerpt(value)}", hint)
 
 

@@ -79,7 +79,8 @@ def _instead(text: str, form: str) -> str:
             return f"write {number}{unit}" + ("" if unit == "%" else ": units are in steps of 1024")
         if not found[3] and re.fullmatch(form, f"{number}GiB"):
             return f"add the unit, as in {number}GiB"
-        if not sign and unit == "%" and re.fullmatch(r"[0-9]+(\.[0-9]+)?", number) and float(number) > 100:
+        is_percent = unit == "%" and "%" in form and not sign
+        if is_percent and re.fullmatch(r"[0-9]+(\.[0-9]+)?", number) and float(number) > 100:
             return "write 100% or less"
     units = [unit for unit in (*UNITS, "%") if unit[-1] in form]
     return f"write digits, at most one point, and {any_of(units)}"

@@ -7,10 +7,13 @@ it is meant.
 import re
 from collections.abc import Iterator
 
+from pydantic_core import PydanticCustomError
+
 from oomguard.core.match import is_glob
 from oomguard.core.process import COMM_LENGTH
 from oomguard.policy.fault import Problem, excerpt
 from oomguard.policy.lint.programs import ONLY_TITLED
+from oomguard.policy.patterns import name_regex
 from oomguard.policy.regex_to_glob import globs
 from oomguard.policy.scalars import quoted
 from oomguard.policy.typography import DASHES, QUOTES, described, is_unusual, usual
@@ -23,6 +26,7 @@ _ORDINARY = re.compile(rf"(?!.*{_UNIT})[\w.@+:-]+\Z")
 _SET = re.compile(r"\[!?\]?[^\]]*\]")
 _LIST = re.compile(r"\||,\s|\w,\w|\{[^}]*,")
 _BRACES = re.compile(r"([^{},|]*)\{([^{}]+)\}([^{},|]*)")
+_COUNT = re.compile(r"\{[0-9]*,[0-9]*\}")
 _REGEX = re.compile(
     r"""^\^ | \$\Z | \(\?
     | ^[^.]*(?<![0-9.])\.[*+]      # any text; but python3.* and org.gnome.* are globs
@@ -86,14 +90,16 @@ def _lookalikes(name: str, plain: str) -> Iterator[Problem]:
     if name[0] in "\"'" and name[-1] == name[0] and name[1:]:
         message = f"the quotes are part of the name: {shown}"
         yield Problem("unusual-character", message, quoted(name[1:-1].strip() or "..."))
-    if _LIST.search(plain) and not _FILE_WITH_SPACES.search(plain):
+    is_list = _LIST.search(plain) and not _FILE_WITH_SPACES.search(plain)
+    is_regex = _REGEX.search(plain) and not _WINDOWS_PATH.match(name)
+    meant = _listed(_meant(name)) if is_list or is_regex else ""
+    if is_list and (meant or not is_regex):
         mark = next(one for one in "|{," if one in plain)
         message = f"{shown} is one name: a name matches exactly or as a glob, where {mark} has no meaning"
-        yield Problem("list-as-name", message, f"name: {_listed(_meant(name)) or '[a, b]'}")
-    if _REGEX.search(plain) and not _WINDOWS_PATH.match(name):
+        yield Problem("list-as-name", message, f"name: {meant or '[a, b]'}")
+    if is_regex:
         message = f"{shown} looks like a regular expression: as text, a name matches exactly or as a glob"
-        instead = _listed(_meant(name)) or f"{{regex: {quoted(name)}}}"
-        yield Problem("regex-as-name", message, f"name: {instead}")
+        yield Problem("regex-as-name", message, f"name: {meant or _as_regex(name)}")
     yield from _foreign(name, plain, shown)
 
 
@@ -142,15 +148,24 @@ def _regex(text: str) -> str:
 def _meant(name: str) -> list[str]:
     """Return the names that were probably meant."""
     braces = _BRACES.fullmatch(name)
-    if braces:
+    if braces and "," in braces[2] and not _REGEX.search(name):
         before, inner, after = braces.groups()
         found = [f"{before}{one.strip()}{after}" for one in inner.split(",")]
-    elif "," in name:
+    elif "," in _COUNT.sub("", name):
         found = [one.strip(" \t'\"()[]{}") for one in name.split(",")]
     else:
         is_anchored = name.startswith("^") or name.endswith("$")
         found = [one.strip() for one in globs(name if is_anchored else f"^({name})$") or ()]
     return [one for one in found if one]
+
+
+def _as_regex(name: str) -> str:
+    """Return a name as a regular expression if it is one that a policy takes."""
+    flagged = f"(?i:{name.removeprefix('(?i)')})" if name.startswith("(?i)") else name
+    try:
+        return f"{{regex: {quoted(name_regex(flagged))}}}"
+    except PydanticCustomError:
+        return "{regex: ...} with alternatives, sets and simple repetitions"
 
 
 def _listed(names: list[str]) -> str:

@@ -161,7 +161,8 @@ def _without_unit(text: str, want: Takes) -> str:
 def _given_surprise(value: Surprise, want: Takes) -> Problem:
     shown, hints = excerpt(value.text), []
     if value.is_nothing and not (shown.isalpha() and str in want.kinds):
-        return Problem("empty", shown or "nothing", "add a value, or remove the key")
+        hint = "add a value" if want.is_required else "add a value, or remove the key"
+        return Problem("empty", shown or "nothing", hint)
     if value.instead and type(scalar(Scalar(value.instead, plain=True, line=0, column=0))) in want.kinds:
         hints.append(f"write {value.instead}{_decimal(value)}")
     elif not value.instead and want.kinds == (int,):
