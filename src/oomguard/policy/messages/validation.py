@@ -129,7 +129,8 @@ def _given(node: Node, want: Takes) -> Problem:
         if hint and "size" in want.words:
             hint = f"write {shown}GiB" if type(value) is int and value >= 0 else "write 0 or more, and a unit"
         return Problem("wrong-type", shown, hint)
-    if not node.plain and type(scalar(node._replace(plain=True))) in want.kinds:
+    takes_off = value == "off" and want.words.startswith("off")
+    if not node.plain and (takes_off or type(scalar(node._replace(plain=True))) in want.kinds):
         return Problem("quoted-value", f"'{shown}'", f"remove the quotes: {shown}")
     if int in want.kinds and (number := with_digits(value)):
         return Problem("wrong-type", shown, f"write {number}, with digits: O and l are letters")
