@@ -251,9 +251,7 @@ def read_root(
     root, faults = yaml_tree.parse(source.file, source.content)
     if root is None and faults:
         return None, faults
-    if root is None or (
-        isinstance(root, nodes.Scalar) and root.plain and not root.text
-    ):  # empty, or just `---`
+    if root is None or (isinstance(root, nodes.Scalar) and scalars.is_nothing(root)):
         return nodes.Mapping({}, *(root[2:] if root else (1, 1))), faults
     if not isinstance(root, nodes.Mapping):
         return None, [*faults, validation.not_a_mapping(source.file, root, language)]

@@ -61,12 +61,15 @@ def unit_name(value: str) -> str:
 def unit(value: str) -> str:
     """Check a glob on a unit's name."""
     stem, dot, suffix = name(value).rpartition(".")
-    if value.endswith("*") or (dot and suffix in UNIT_KINDS):
+    if value.endswith("*") or (stem and suffix in UNIT_KINDS):
         return value
+    if dot and suffix in UNIT_KINDS:
+        hint = f"write '*{value}' to match any {suffix}"
+        raise refusal("unit-suffix", f"must have a name before .{suffix}, got {value}", hint)
     if dot and suffix in {"timer", "target", "path", "device", "automount"}:
         message = f"a .{suffix} unit has no processes, got {excerpt(value)}"
         raise refusal(
-            "unit-suffix", message, f"write the unit that it starts, such as {excerpt(stem)}.service"
+            "unit-suffix", message, f"write the unit that it starts, such as {excerpt(stem) or '*'}.service"
         )
     raise _no_unit(value, f"{_ENDINGS} or *")
 

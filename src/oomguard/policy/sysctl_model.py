@@ -198,7 +198,9 @@ def _knob(row: Sysctl) -> tuple[Any, Any]:
         alternatives["mapping"] = mapping
     since = f" Since Linux {row.since}." if row.since else ""
     kind: Any = Annotated[_any_of(**alternatives) | None, want, AfterValidator(_checked(row, want))]
-    return kind, key(f"{row.summary}.{since}", row.low)
+    number: JsonDict = {"minimum": row.low, "maximum": row.high}
+    limits: JsonDict = {"properties": dict.fromkeys(BOUNDS, number)} if row.has_order else {}
+    return kind, key(f"{row.summary}.{since}", row.low, json_schema_extra=limits)
 
 
 def _kbytes(text: str) -> Amount:

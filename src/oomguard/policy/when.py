@@ -117,7 +117,9 @@ _Kernel = Annotated[
     _comparison(_VERSIONS, _KERNEL_WORDS, _version_fits, _version),
     Takes(_KERNEL_WORDS, hint="write it in quotes, as in '>= 6.6'"),
 ]
-_Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(patterns.name)]
+_Name = Annotated[
+    str, Field(min_length=1), pattern(r"\S(?:[\s\S]*\S)?", limit=255), AfterValidator(patterns.name)
+]
 
 
 class When(Language):
