@@ -89,7 +89,7 @@ def rewrite_values(vm: Guest, name: str, value: int = 1) -> None:
     vm.run(f"for p in $(pgrep -x {name}); do echo {value} >/proc/$p/oom_score_adj; done")
 
 
-def wait_for_values(vm: Guest, name: str, value: int, *, count: int, timeout_seconds: float = 180.0) -> None:
+def wait_for_values(vm: Guest, name: str, value: int, *, count: int, timeout_seconds: float = 300.0) -> None:
     """Wait until there are `count` processes of that name and each has `value`."""
     vm.wait_for(
         lambda: vm.values(name),
