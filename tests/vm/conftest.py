@@ -182,7 +182,7 @@ def container_host(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Oomguard installed in a guest that has a container engine, and its service stopped."""
     with (
         _machines(f"{suite}{CONTAINERS}", tmp_path_factory) as made,
-        made.boot(memory_mib=2048) as guest,
+        made.boot(memory_mib=2048, cpus=1) as guest,
     ):
         service = Service(guest)
         service.ensure_installed()
@@ -194,7 +194,7 @@ def container_host(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def release_host(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Provide a guest with a release to install, and what its packages take from this Debian."""
     script = "" if suite == "bookworm" else payload.DEPENDENCIES
-    with _machines(suite, tmp_path_factory, script) as made, made.boot() as guest:
+    with _machines(suite, tmp_path_factory, script) as made, made.boot(cpus=1) as guest:
         yield Service(guest)
 
 
@@ -215,7 +215,7 @@ def vm(machines: Machines, request: pytest.FixtureRequest) -> Guest:
 def fresh_vm(machines: Machines, request: pytest.FixtureRequest) -> Iterator[Guest]:
     """Provide a guest of one's own, for scenarios that do not leave much of it.
 
-    `@pytest.mark.guest(memory_mib=…, is_plain=…, …)` says what it must be like, by what `Machines.boot`
+    `@pytest.mark.guest(memory_mib=…, cpus=…, …)` says what it must be like, by what `Machines.boot`
     takes, and `suites` which have such a guest.
     """
     mark = request.node.get_closest_marker("guest")

@@ -105,6 +105,7 @@ class Guest:
         folder: Path,
         *,
         memory_mib: int = 1024,
+        cpus: int = 2,
         kernel_arguments: str = "",
         qemu_options: Sequence[str] = (),
         may_reboot: bool = False,
@@ -112,8 +113,9 @@ class Guest:
     ) -> None:
         """Start to boot. Call `wait_for_boot` before anything else.
 
-        A reboot ends the machine, unless it `may_reboot`: a panic must not restart it. `spare_mib` is memory
-        for `plug_memory`.
+        Emulated, one CPU is a fifth faster than two, for scenarios in which nothing depends on it. A reboot
+        ends the machine, unless it `may_reboot`: a panic must not restart it. `spare_mib` is memory for
+        `plug_memory`.
         """
         self.folder = folder
         self.console = folder / "console.log"
@@ -128,7 +130,7 @@ class Guest:
         self._monitor, its_end = socket.socketpair()
         for path in self.console, self.journal_stream:
             path.write_bytes(b"")
-        command = self._command(image, payload, theirs.fileno(), memory_mib, kernel_arguments)
+        command = self._command(image, payload, theirs.fileno(), memory_mib, cpus, kernel_arguments)
         command += qemu_options
         if not may_reboot:
             command.append("-no-reboot")
@@ -148,7 +150,7 @@ class Guest:
             )
 
     def _command(
-        self, image: Path, payload: Path, agent: int, memory_mib: int, kernel_arguments: str
+        self, image: Path, payload: Path, agent: int, memory_mib: int, cpus: int, kernel_arguments: str
     ) -> list[str]:
         accel = accelerator()
         # no_timer_check: an emulated timer may tick too late for the test that a kernel makes of it at boot,
@@ -167,7 +169,7 @@ class Guest:
         command = [
             EMULATOR, "-M", "q35", "-accel", accel,
             "-cpu", "host" if accel == "kvm" else "qemu64,+pdpe1gb,-svm",
-            "-m", str(memory_mib), "-smp", "2", "-nodefaults", "-no-user-config", "-display", "none",
+            "-m", str(memory_mib), "-smp", str(cpus), "-nodefaults", "-no-user-config", "-display", "none",
             "-nic", "none", "-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd"),
             "-append", kernel, "-serial", f"file:{self.console}",
             "-device", "virtio-rng-pci", "-device", "virtio-serial-pci",

@@ -71,7 +71,7 @@ def swappiness(vm: Guest) -> int:
     return int(vm.get("/proc/sys/vm/swappiness"))
 
 
-@pytest.mark.guest(is_plain=True)
+@pytest.mark.guest(is_plain=True, cpus=1)
 def test_the_package_lives_as_packages_do(fresh_vm: Guest, package: Path) -> None:
     """It starts, keeps what was edited, gives back what it changed, and leaves nothing when purged."""
     vm, service = fresh_vm, Service(fresh_vm)

@@ -33,7 +33,7 @@ def test_one_policy_fits_guests_of_three_sizes(machines: Machines, request: pyte
     """The files are the same everywhere, and so is the digest; the values are not."""
     digests, min_free = set(), []
     for memory_mib in (512, 1024, 2560):
-        with machines.boot(memory_mib=memory_mib) as guest:
+        with machines.boot(memory_mib=memory_mib, cpus=1) as guest:
             watch(request, guest)
             service = Service(guest)
             service.ensure_installed()

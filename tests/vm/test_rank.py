@@ -22,7 +22,7 @@ HIT_RATE = 0.95
 PAGE = 4096
 
 
-@pytest.mark.guest(memory_mib=640)
+@pytest.mark.guest(memory_mib=640, cpus=1)
 def test_the_first_in_the_order_is_the_first_to_die(fresh_vm: Guest) -> None:
     """And where it is not, the kernel's own table says what moved after `rank` had looked."""
     Service(fresh_vm).ensure_installed()

@@ -22,7 +22,7 @@ time.sleep(100_000)
 @pytest.fixture(scope="module", autouse=True)
 def promising(machines: Machines) -> Iterator[Service]:
     """Have 3 GiB promised in a guest from the first test on: they must last for five minutes."""
-    with machines.boot(may_reboot=True) as guest:
+    with machines.boot(may_reboot=True, cpus=1) as guest:
         guest.put("/root/promise.py", PROMISE)
         guest.run("systemd-run --quiet --unit=promise python3 /root/promise.py")
         guest.wait_until(

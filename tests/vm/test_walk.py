@@ -34,7 +34,7 @@ def steady(text: str) -> str:
     return text
 
 
-@pytest.mark.guest(is_plain=True)
+@pytest.mark.guest(is_plain=True, cpus=1)
 def test_a_day_goes_as_the_page_shows(fresh_vm: Guest, pytestconfig: pytest.Config) -> None:
     """All is tried, whatever differs; --vm-write-walk writes into the page what was printed instead."""
     printed, differs = {}, []
