@@ -501,6 +501,23 @@ def test_a_name_that_looks_like_something_else_is_found(
 
 
 @pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("firefox-{esr,bin}.*", '["firefox-esr*", "firefox-bin*"]'),
+        ("^firefox-{esr,bin}$", "[firefox-esr, firefox-bin]"),
+        ("^(a,b)$", "[a, b]"),
+        ("[!k]worker|kthreadd", '["[!k]worker", kthreadd]'),
+        ("x{1,2},y", "[a, b]"),
+        ("(?i)a.*,b", '{regex: "(?i:a.*,b)"}'),
+    ],
+)
+def test_a_list_in_one_name_is_divided_where_its_members_end(name: str, names: str) -> None:
+    """Or not at all."""
+    for fault in _warnings(f"rules: [{{name: {json.dumps(name)}, oom_score_adj: 5}}]"):
+        assert fault.hint.startswith(f"write name: {names}; if a process has this very name, ")
+
+
+@pytest.mark.parametrize(
     "name",
     [
         *("Isolated Web Content", "Whisper of the House.exe", "Yes, Your Grace.exe", "CONERU -DIM.exe"),

@@ -92,7 +92,7 @@ def _lookalikes(name: str, plain: str) -> Iterator[Problem]:
         yield Problem("unusual-character", message, quoted(name[1:-1].strip() or "..."))
     is_list = _LIST.search(plain) and not _FILE_WITH_SPACES.search(plain)
     is_regex = _REGEX.search(plain) and not _WINDOWS_PATH.match(name)
-    meant = _listed(_meant(name)) if is_list or is_regex else ""
+    meant = _listed(_meant(name, is_regex=bool(is_regex))) if is_list or is_regex else ""
     if is_list and (meant or not is_regex):
         mark = next(one for one in "|{," if one in plain)
         message = f"{shown} is one name: a name matches exactly or as a glob, where {mark} has no meaning"
@@ -145,18 +145,27 @@ def _regex(text: str) -> str:
     return f"'{regex}'" if regex.isprintable() else "its arguments"
 
 
-def _meant(name: str) -> list[str]:
+def _meant(name: str, *, is_regex: bool) -> list[str]:
     """Return the names that were probably meant."""
+    without_counts = _COUNT.sub("", name)
     braces = _BRACES.fullmatch(name)
-    if braces and "," in braces[2] and not _REGEX.search(name):
+    if braces and "," in braces[2] and without_counts == name:
         before, inner, after = braces.groups()
         found = [f"{before}{one.strip()}{after}" for one in inner.split(",")]
-    elif "," in _COUNT.sub("", name):
-        found = [one.strip(" \t'\"()[]{}") for one in name.split(",")]
+    elif "," in without_counts:
+        found = [one.strip(" \t'\"()[]{}^$") for one in name.split(",")]
+        if any(one.count(pair[0]) != one.count(pair[1]) for one in found for pair in ("()", "[]", "{}")):
+            return []
     else:
-        is_anchored = name.startswith("^") or name.endswith("$")
-        found = [one.strip() for one in globs(name if is_anchored else f"^({name})$") or ()]
-    return [one for one in found if one]
+        found = [name] if is_regex else name.strip("()").split("|")
+    if is_regex:
+        found = [glob for one in found for glob in _as_globs(one)]
+    return [one for one in map(str.strip, found) if one]
+
+
+def _as_globs(regex: str) -> list[str]:
+    is_anchored = regex.startswith("^") or regex.endswith("$")
+    return globs(regex if is_anchored else f"^({regex})$") or []
 
 
 def _as_regex(name: str) -> str:
