@@ -84,6 +84,7 @@ def test_no_comment_ends_where_only_yaml_1_1_breaks_lines(character: str, end: s
     (fault,) = _faults(f"a: 1{end}# x{character}b: 2")
     code = f"{ord(character):04X}"
     assert str(fault) == f"x.yaml:2:4: line break U+{code} is not allowed in a policy"
+    assert f'"\\u{code.lower()}"' in fault.hint
     assert _faults(f'a: "\\u{code}"') == []
 
 

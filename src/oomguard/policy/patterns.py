@@ -75,7 +75,7 @@ def unit(value: str) -> str:
 
 
 def _no_unit(value: str, endings: str) -> PydanticCustomError:
-    stem = value.strip().rpartition("/")[2].removesuffix(".service").rstrip(".")
+    stem = value.strip().rpartition("/")[2].rstrip(".").removesuffix(".service")
     hint = f"did you mean {excerpt(stem) or '*'}.service?"
     return refusal("unit-suffix", f"must end in {endings}, got {excerpt(value)}", hint)
 

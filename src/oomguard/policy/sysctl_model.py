@@ -178,7 +178,7 @@ def _check_mapping(given: dict[str, Any], kinds: list[str]) -> None:
         hint = f"remove {names}"
         if isinstance(bound, Amount) and bound.is_percent:
             share = ", ".join([f"ram: {bound.text}", *(f"{part}: {given[part].text}" for part in limits)])
-            hint = f"write {{{share}}}, or {hint}"
+            hint += f"; or write {{{share}}}, which both raises and lowers"
         raise refusal("one-bound", f"must have ram beside {names}, got {got[0]}", hint)
 
 

@@ -62,10 +62,11 @@ def _decode(file: str, content: bytes) -> str | Fault:
             return text
         before = text[: bad.start()]
         kind = "line break" if bad[0] in "\x85\u2028\u2029" else "control character"
+        escape = f"\\x{ord(bad[0]):02x}" if bad[0] < "\x80" else f"\\u{ord(bad[0]):04x}"
         problem = Problem(
             "control-character",
             f"{kind} U+{ord(bad[0]):04X} is not allowed in a policy",
-            'remove it, or write it as an escape such as "\\x1b" in double quotes',
+            f'remove it, or write it as the escape "{escape}", in double quotes',
         )
     except UnicodeDecodeError as error:
         before, byte = error.object[: error.start].decode(), error.object[error.start]
