@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -279,6 +280,19 @@ def test_standard_input_and_several_files_are_read(
     stdin(pack(Path(HOST).read_bytes()))
     _, out, _ = postmortem("--json", VALUE, "-")
     assert [report["victim"]["comm"] for report in json.loads(out)["reports"]] == ["cache-worker", "python3"]
+
+
+def test_a_pipe_that_begins_with_one_byte_is_read_like_any_other(tmp_path: Path) -> None:
+    """The first bytes tell whether it is compressed."""
+    packed = gzip.compress(Path(HOST).read_bytes())
+    command = [sys.executable, "-m", "oomguard", "postmortem", "--json", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdin is not None
+        process.stdin.write(packed[:1])
+        process.stdin.flush()
+        time.sleep(0.5)
+        out, _ = process.communicate(packed[1:])
+    assert len(json.loads(out)["reports"]) == 1
 
 
 def test_standard_input_that_cannot_be_read_is_an_error(

@@ -10,8 +10,8 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import BufferedReader
-from typing import IO, Protocol, cast
+from io import BufferedReader, FileIO
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
@@ -23,7 +23,11 @@ from oomguard.oom.report import Report
 from oomguard.report.log_entries import LoggedEntry, parse_entry
 from oomguard.report.postmortem import ValueOrigin
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 _BLOCK_BYTES = 1 << 20
+_MAGIC_LENGTH = 8
 _XZ_BYTES = 68 << 20
 """As much as `xz -9` takes to unpack; what logrotate makes takes 9 MiB."""
 _REMEMBERED = 1 << 14
@@ -176,8 +180,8 @@ def _open(path: str) -> "Iterator[_Log]":
     is_stdin = path == "-"
     name = "<stdin>" if is_stdin else printable(path)
     try:
-        with open(0 if is_stdin else path, "rb", closefd=not is_stdin) as file:
-            head = file.peek(8)[:8]
+        with BufferedReader(_Patient(0 if is_stdin else path, closefd=not is_stdin)) as file:
+            head = file.peek(_MAGIC_LENGTH)[:_MAGIC_LENGTH]
             for magic, command in _OTHERS.items():
                 if head.startswith(magic):
                     raise OomguardError(
@@ -190,7 +194,7 @@ def _open(path: str) -> "Iterator[_Log]":
         raise OomguardError(f"{name}: {said}", hint=_WITHOUT) from error
 
 
-def _unpacked(file: BufferedReader, head: bytes) -> "_Log":
+def _unpacked(file: "BufferedReader[_Patient]", head: bytes) -> "_Log":
     if head.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=file)
     if head.startswith(b"\xfd7zXZ"):
@@ -198,6 +202,22 @@ def _unpacked(file: BufferedReader, head: bytes) -> "_Log":
     if head.startswith(b"BZh"):
         return bz2.BZ2File(file)
     return file
+
+
+class _Patient(FileIO):
+    """A file whose first read returns what tells its format: a pipe may give a byte at a time."""
+
+    _has_begun = False
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Read into a buffer; return how many bytes, 0 at the end."""
+        view, count = memoryview(buffer), 0
+        while got := super().readinto(view[count:]):
+            count += got
+            if self._has_begun or count >= _MAGIC_LENGTH:
+                break
+        self._has_begun = True
+        return count
 
 
 class _Log(Protocol):
