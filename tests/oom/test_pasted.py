@@ -221,6 +221,16 @@ def test_entries_of_the_journal_in_one_line_are_a_log() -> None:
     assert read(json.dumps(forged))[0] == []
 
 
+@pytest.mark.parametrize("key", ["dmesg", ""])
+def test_entries_of_dmesg_in_one_line_are_read_like_those_in_many(key: str) -> None:
+    """With their times; what a user wrote to /dev/kmsg is not the kernel's."""
+    entries = [{"pri": 4, "time": 100.5, "msg": line} for line in LINES]
+    (report,), _ = read(json.dumps({key: entries} if key else entries))
+    assert report.uptime_seconds == 100.5
+    forged = [one | {"pri": 12} for one in entries]
+    assert read(json.dumps({key: forged} if key else forged))[0] == []
+
+
 @pytest.mark.parametrize("end", ["\tdb1", "\t/var/log/messages\tsyslog", "\t"])
 def test_columns_behind_each_line_are_no_part_of_it(end: str) -> None:
     """A table, copied with the columns to its right."""

@@ -146,11 +146,9 @@ def _split_object(entry: Mapping[str, Any]) -> Line | None:
     for nested in entry.values():
         if isinstance(nested, dict) and "MESSAGE" in nested:
             return _split_journal({"_TRANSPORT": ""} | nested)
-    listed = entry.get("")
-    if isinstance(listed, list):
-        journal = [json.dumps(one) for one in listed if isinstance(one, dict) and "MESSAGE" in one]
-        if journal:
-            return Line("\n".join(journal), is_log=True)
+    for listed in entry.values():
+        if isinstance(listed, list) and (entries := [json.dumps(one) for one in listed if _is_entry(one)]):
+            return Line("\n".join(entries), is_log=True)
     if "msg" in entry and "pri" in entry:  # dmesg -J
         priority, uptime = entry["pri"], entry.get("time")
         if not isinstance(priority, int) or priority >= NOT_KERN or not isinstance(entry["msg"], str):
@@ -174,6 +172,11 @@ def _split_object(entry: Mapping[str, Any]) -> Line | None:
         when = next((time[0] for time in times if time is not None), "")
         return line._replace(when=line.when or when, indent=0, is_marked=True)
     return None
+
+
+def _is_entry(value: object) -> bool:
+    """Return whether this is an entry of `journalctl -o json` or `dmesg -J`, which say who wrote it."""
+    return isinstance(value, dict) and ("MESSAGE" in value or {"msg", "pri"} <= value.keys())
 
 
 def _without_copies(fields: list[list[tuple[str, Line | None]]]) -> list[list[tuple[str, Line | None]]]:
