@@ -35,7 +35,9 @@ PROTECTION = -600
 """The value of the precious; that of the marked changes."""
 
 WARM_UP_SECONDS = 300
-"""The heap grows by some KiB at each of the first 50 faults or so. On a host, 120 s have as many."""
+"""The heap grows by some KiB at each of the first 50 faults or so. On a host, 120 s have as many.
+
+A short soak warms up for a quarter of it."""
 
 SAMPLE_SECONDS = 60
 GROWTH = 1.05
@@ -244,6 +246,7 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(installed: Service, soak:
     trouble = Trouble(installed, soak.chance, say)
     before = int(vm.get(SWAPPINESS))
     half = soak.seconds / 2
+    warm_up = min(WARM_UP_SECONDS, half / 2)
     installed.apply_policy(policy(100, before - 10))
     others = installed.status()["watches"]
     with ExitStack() as residents:
@@ -260,10 +263,10 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(installed: Service, soak:
             for fault in trouble.mild:  # so that the first sample knows what each costs once
                 fault()
                 say(f"        {fault.__name__}: {memory(installed)}")
-            for _ in trouble_for(WARM_UP_SECONDS, trouble.mild, installed, trouble.chance, say):
+            for _ in trouble_for(warm_up, trouble.mild, installed, trouble.chance, say):
                 pass
             samples = [
-                *trouble_for(half - WARM_UP_SECONDS, trouble.mild, installed, trouble.chance, say),
+                *trouble_for(half - warm_up, trouble.mild, installed, trouble.chance, say),
                 sample(installed),
             ]
             seconds = time.monotonic() - began
