@@ -248,6 +248,7 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(installed: Service, soak:
     half = soak.seconds / 2
     warm_up = min(WARM_UP_SECONDS, half / 2)
     installed.apply_policy(policy(100, before - 10))
+    installed.wait_for_passes(2)  # after the first, the shipped rules' processes are watched
     others = installed.status()["watches"]
     with ExitStack() as residents:
         residents.enter_context(sleepers(vm, "vm-marked", MARKED, own=77))
