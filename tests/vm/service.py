@@ -1,6 +1,7 @@
 """Oomguard as an administrator sees it: installed by its installer, driven through files and systemctl."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,9 +82,8 @@ class Service:
             return  # the scenario uninstalled it
         try:
             spent = self.cpu_ticks() - cpu_ticks_before
-        except GuestError:  # there is no status, or no such process
-            self.restart()
-            return
+        except GuestError:
+            spent = sys.maxsize  # there is no status, or no such process
         if spent > 100 * CAPACITY_SECONDS / 3:
             self.restart()
             return

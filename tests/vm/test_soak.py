@@ -214,6 +214,12 @@ def sample(service: Service) -> Sample:
     return Sample(pid, memory(service), descriptors, service.status()["watches"], forks)
 
 
+def cause(fault: Callable[[], object], service: Service, say: Say) -> None:
+    """Cause a fault, and say what the daemon has in memory afterwards."""
+    fault()
+    say(f"        {fault.__name__}: {memory(service)}")
+
+
 def trouble_for(
     seconds: float, faults: list[Callable[[], object]], service: Service, chance: random.Random, say: Say
 ) -> Iterator[Sample]:
@@ -228,9 +234,8 @@ def trouble_for(
             yield taken
             due = now + SAMPLE_SECONDS
         fault = chance.choice(faults)
-        fault()
+        cause(fault, service, say)
         count += 1
-        say(f"        {fault.__name__}: {memory(service)}")
         service.vm.run(f"sleep {chance.uniform(0.5, 5):.1f}")
 
 
@@ -262,8 +267,7 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(installed: Service, soak:
             for how in ATTACKS:
                 trouble.attack_by(how)
             for fault in trouble.mild:  # so that the first sample knows what each costs once
-                fault()
-                say(f"        {fault.__name__}: {memory(installed)}")
+                cause(fault, installed, say)
             for _ in trouble_for(warm_up, trouble.mild, installed, trouble.chance, say):
                 pass
             samples = [
