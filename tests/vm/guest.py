@@ -216,7 +216,7 @@ class Guest:
 
     def reboot(self) -> None:
         """Shut the machine down in order and wait until it has booted again; its disk stays as it is."""
-        self.run(["systemctl", "reboot"])
+        self.run(["systemd-run", "--quiet", "--on-active=1", "systemctl", "reboot"])  # after the answer
         self.wait_for_boot()
 
     def expect_panic(self, timeout_seconds: float = 120.0) -> bool:
