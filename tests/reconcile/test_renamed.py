@@ -117,6 +117,21 @@ def test_one_that_runs_another_program_is_judged_by_that(
     assert changes(reconciler) == []
 
 
+def test_a_process_whose_program_gets_another_path_stays_raised(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
+) -> None:
+    """The link follows its file (fs/d_path.c), which its user may rename, until it runs another program."""
+    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, exe="/home/a/hog"))
+    reconciler = Reconciler(policy("rules: [{exe: /home/a/hog, oom_score_adj: 800}]"), Ledger(), procfs)
+    assert changes(reconciler) == [800]
+    link = proc.root / "20/exe"
+    link.unlink()
+    link.symlink_to("/home/a/sheep")
+    assert changes(reconciler) == []
+    reconciler.managed.executed[20] = 1
+    assert changes(reconciler) == [0]
+
+
 def test_a_reload_does_not_forget_who_was_renamed(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
 ) -> None:

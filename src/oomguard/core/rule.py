@@ -98,7 +98,7 @@ class Condition(NamedTuple):
 CONDITIONS = (
     Condition("name", "names", 0, "itself", lambda one: full_name(one.comm, one.arguments), can_change=False),
     Condition(
-        "exe", "exes", 3, "exec", lambda one: one.exe or "unreadable without CAP_SYS_PTRACE", vouches=True
+        "exe", "exes", 3, "itself", lambda one: one.exe or "unreadable without CAP_SYS_PTRACE", vouches=True
     ),
     Condition("cmdline", "cmdlines", 4, "itself", lambda one: _arguments(one)[:200]),
     Condition("user", "users", 1, "exec", lambda one: f"uid {one.uid}", vouches=True),

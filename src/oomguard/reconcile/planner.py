@@ -218,11 +218,11 @@ class Planner:
 
         That is so if the process left it by its own doing.
 
-        A process can change its name, command line and value at any time, and move to a cgroup that its user
-        may write to: every rule that raises by those could be escaped. So an untrusted one stays under that
-        rule until it runs another program, even if it had the rule's value before oomguard set it, or set a
-        higher one; and so does what it forks, whatever value that set meanwhile. A process in a cgroup that
-        only root can move it to has left the rule.
+        A process can change its name, command line and value at any time; its user may rename its program and
+        move it to another cgroup. Every rule that raises by those could be escaped. So an untrusted one stays
+        under that rule until it runs another program, even if it had the rule's value before oomguard set it,
+        or set a higher one; and so does what it forks, whatever value that set meanwhile. A process in a
+        cgroup that only root can move it to has left the rule.
         """
         still = (found, None if refused is None else refused[0])
         if raising.number in [other.number for other in still if other is not None]:
