@@ -244,6 +244,21 @@ def test_a_pid_that_is_used_again_starts_anew(
     assert (proc.root / "20/oom_score_adj").read_text() == "0\n"
 
 
+@pytest.mark.parametrize("own", [0, 800])
+def test_a_child_of_one_with_a_pid_that_is_used_again_is_not_raised(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], own: int
+) -> None:
+    """The end of the first was not noticed yet, and the second forks before it is examined."""
+    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, oom_score_adj=own))
+    reconciler = Reconciler(policy(RULES), Ledger(), procfs)
+    assert changes(reconciler) == ([800] if own == 0 else [])
+    proc.process(Process(Identity(20, 9), b"sheep", uid=PERSON))
+    proc.process(Process(Identity(21, 9), b"sheep", parent_pid=20, uid=PERSON), forked=True)
+    reconciler.managed.on_fork(1, 20, 10)
+    reconciler.managed.on_fork(20, 21, 11)
+    assert changes(reconciler) == []
+
+
 def test_one_that_had_the_value_by_itself_and_was_raised_to_it_later_leaves_by_an_exec_for_good(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
 ) -> None:

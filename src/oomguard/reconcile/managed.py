@@ -127,9 +127,11 @@ class ManagedProcesses:
     def on_fork(self, parent: int, child: int, at_ns: int) -> bool:
         """Record a fork and its time; return whether to check the child soon, whatever it runs."""
         old = self.known.get(child, NOTHING)
-        if old.entry is not None and not self._procfs.is_alive(Identity(child, old.start_time_ticks)):
+        is_raised = old.entry is not None or old.raised_by is not None
+        if is_raised and not self._procfs.is_alive(Identity(child, old.start_time_ticks)):
             self.ledger.forget_process(child)  # it had this pid before, and its last children are known
             self._stop_sharing(child, old)
+            old.raised_by = None
         is_known = parent in self.known or parent in self.descents
         self._set_descent(child, self._passed_on(parent, at_ns) if is_known else UNRELATED)
         if parent == INIT_PID:
