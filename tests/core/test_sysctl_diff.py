@@ -1,5 +1,6 @@
 """Which sysctls are written together, and the laws of applying and restoring them in a model kernel."""
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -25,10 +26,28 @@ def policy(**values: int) -> Policy:
     return Policy(sysctls=tuple(made))
 
 
-def test_without_meminfo_nothing_is_refused() -> None:
-    """Without it, no limit can be calculated."""
-    changes = diff_sysctls(policy(overcommit_memory=2), {MODE: 0}, None, {}, cause="policy")
-    assert [change.obstacle for change in changes] == [None]
+@pytest.mark.parametrize(
+    ("name", "now", "value", "reason"),
+    [
+        ("overcommit_memory", 0, 2, "/proc/meminfo cannot be read"),
+        ("overcommit_memory", 0, 1, ""),
+        ("overcommit_ratio", 50, 80, "/proc/meminfo cannot be read"),
+        ("nr_hugepages", 0, 8, "/proc/meminfo cannot be read"),
+        ("min_free_kbytes", 67584, 131072, "/proc/meminfo cannot be read"),
+        ("max_map_count", 65530, 1000, "1000 is less than 1024"),
+        ("swappiness", 60, 10, ""),
+    ],
+)
+def test_without_meminfo_what_depends_on_it_is_refused(name: str, now: int, value: int, reason: str) -> None:
+    """It could take any host down. A restore gives back what this one had."""
+    actual, asked = {f"vm.{name}": now}, policy(**{name: value})
+    (change,) = diff_sysctls(asked, actual, None, {}, cause="policy")
+    assert (change.obstacle is not None) == bool(reason)
+    assert change.obstacle is None or change.obstacle.reason.startswith(reason)
+    (change,) = diff_sysctls(asked._replace(force=True), actual, None, {}, cause="policy")
+    assert change.obstacle is None
+    (change,) = diff_sysctls(Policy(), actual, None, {f"vm.{name}": Entry(value, now)}, cause="restore")
+    assert change.obstacle is None
 
 
 def test_what_depends_on_each_other_is_refused_as_one() -> None:

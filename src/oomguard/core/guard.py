@@ -222,7 +222,7 @@ BOUNDS = (
 )
 
 
-def guard(name: str, value: int, now: int, memory: Memory) -> Refusal | None:
+def guard(name: str, value: int, now: int, memory: Memory | None) -> Refusal | None:
     """Return why oomguard must not set a sysctl to a value on this host, None if it may.
 
     A value that is closer to the bound than `now` is always allowed, if `now` is in force: of a pair, the
@@ -232,7 +232,7 @@ def guard(name: str, value: int, now: int, memory: Memory) -> Refusal | None:
     return None if found is None else Refusal(found[0].message(value, found[1]), found[0].hint)
 
 
-def fatal_bound(name: str, value: int, now: int, memory: Memory) -> tuple[SafeLimit, int] | None:
+def fatal_bound(name: str, value: int, now: int, memory: Memory | None) -> tuple[SafeLimit, int] | None:
     """Return the bound that makes `guard` refuse a value, and what it is on this host."""
     for bound in BOUNDS:
         if bound.name == name and bound.fatal:

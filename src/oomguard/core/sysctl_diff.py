@@ -9,13 +9,19 @@ from oomguard.core.change import SetSysctl
 from oomguard.core.decide import Obstacle, Refusal
 from oomguard.core.entry import Entry, own_value
 from oomguard.core.guard import guard
-from oomguard.core.overcommit import MODE, STRICT, Memory, Peak, interlock, write_order
+from oomguard.core.overcommit import KNOBS, MODE, STRICT, Memory, Peak, interlock, write_order
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.sysctl import SYSCTLS, after_writing
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from oomguard.core.choices import Cause
+
+
+_NO_MEMINFO = Refusal(
+    "/proc/meminfo cannot be read: how much this host can spare is not known",
+    "find out why; oomguard tries again at each pass (`force: true` overrides)",
+)
 
 
 class _Wanted(NamedTuple):
@@ -105,18 +111,28 @@ def refusal_of(
     peak: Peak | None,
 ) -> Refusal | None:
     """Return why none of these writes must be made on this host, or None."""
-    if memory is None or policy.force:
+    if policy.force:
         return None
     asked = [change for change in changes if change.cause != "restore"]
-    refusal = interlock(
-        memory,
-        actual=actual,
-        final=after_writing(actual, {change.name: change.after for change in changes}),
-        headroom_percent=policy.commit_headroom_percent,
-        peak=peak if asked else None,
-    )
+    if memory is None:
+        refusal = _NO_MEMINFO if any(map(_depends_on_memory, asked)) else None
+    else:
+        refusal = interlock(
+            memory,
+            actual=actual,
+            final=after_writing(actual, {change.name: change.after for change in changes}),
+            headroom_percent=policy.commit_headroom_percent,
+            peak=peak if asked else None,
+        )
     refusals = (guard(change.name, change.after, actual[change.name], memory) for change in asked)
     return refusal or next(filter(None, refusals), None)
+
+
+def _depends_on_memory(change: SetSysctl) -> bool:
+    """Return whether it depends on the memory of a host if a value is fatal for it."""
+    if change.name == MODE:
+        return change.after == STRICT
+    return change.name in KNOBS or change.name == "vm.min_free_kbytes"
 
 
 def _must_write(
