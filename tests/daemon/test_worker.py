@@ -103,26 +103,29 @@ def test_a_pass_applies_the_policy_and_ends_once(work: Work, proc: FakeProc) -> 
     assert None not in [work.due(timer) for timer in ("status", "fold", "watch", "pass")]
 
 
+@pytest.mark.parametrize("why", ["Permission denied", "it is no number"])
 def test_a_sysctl_that_cannot_be_read_ends_no_pass(
-    work: Work, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+    work: Work, proc: FakeProc, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    """Rules are enforced, and the status says that sysctls are not."""
+    """Rules are enforced, and the status says that sysctls are not. A sandbox may show an empty file."""
     work.reconciler.adopt(POLICY._replace(sysctls=(SysctlSetting("vm.swappiness", 10, "/p.yaml", 1),)))
     proc.sysctl("vm.swappiness", 60)
     proc.process(Process(Identity(2, 1), b"a"))
     real = work.procfs.read
 
     def read(path: str, limit: int = 65536) -> bytes:
-        if path.endswith("swappiness"):
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return real(path, limit)
+        if not path.endswith("swappiness"):
+            return real(path, limit)
+        if why == "Permission denied":
+            raise PermissionError(errno.EACCES, why)
+        return b""
 
     monkeypatch.setattr(work.procfs, "read", read)
     work.worker.begin_pass("start")
     run(work)
     assert proc.oom_score_adj(2) == 300
     (limit,) = work.degradations.texts
-    assert limit == "sysctls are left alone, because one cannot be read: Permission denied"
+    assert limit == f"sysctls are left alone, because one cannot be read: {why}"
     monkeypatch.undo()
     work.worker.begin_pass("resync")
     run(work)

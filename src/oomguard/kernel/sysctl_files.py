@@ -32,9 +32,11 @@ def observe_sysctls(procfs: Procfs, names: Iterable[str]) -> dict[str, int]:
 
 
 def read_sysctl(procfs: Procfs, name: str) -> int | None:
-    """Return one sysctl, None if this kernel lacks it."""
+    """Return one sysctl, None if this kernel lacks it. OSError: it cannot be read, or is no number."""
     try:
         return int(procfs.read(SYSCTLS[name].path, _VALUE_LIMIT))
+    except ValueError as error:  # something else is mounted over it
+        raise OSError(errno.EINVAL, "it is no number") from error
     except OSError as error:
         if error.errno in _ABSENT:
             return None
