@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from oomguard.core.process import Identity
-from oomguard.daemon.drift import DriftWatch
+from oomguard.daemon.drift import Drift, DriftWatch
 from oomguard.kernel.inotify import Inotify
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import write_sysctl
@@ -130,6 +130,7 @@ def test_the_dead_are_let_go(drift: DriftWatch, sleeper: Identity) -> None:
     drift.forget(sleeper.pid)
     assert drift.processes == 0
     assert len(os.listdir("/proc/self/fd")) == before
+    assert drift.read() == Drift(sysctls=False, pids=set(), lost=False), "nobody wrote anything"
 
 
 def test_sysctls_no_longer_kept_are_let_go(drift: DriftWatch) -> None:

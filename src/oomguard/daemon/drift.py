@@ -159,7 +159,7 @@ class DriftWatch:
                 lost = True
             elif wd in self._pid_of:
                 pids.add(self._pid_of[wd])
-            else:
+            elif mask & IN_MODIFY:  # the others say that a watch was dropped
                 sysctls = True
         return Drift(sysctls, pids, lost)
 
