@@ -169,6 +169,13 @@ def test_a_file_that_can_be_written_again_soon_says_so(
     assert not loop.is_set("status")
 
 
+def test_a_file_that_cannot_be_removed_is_no_error(writer: StatusWriter, folder: StateFolder) -> None:
+    """The daemon stops as it would otherwise, also with a read-only folder."""
+    os.mkdir(STATUS_FILE, dir_fd=folder.fd)
+    writer.remove()
+    assert os.listdir(folder.fd) == [STATUS_FILE]
+
+
 @pytest.mark.parametrize(("cpu_seconds", "pause"), [(0.001, 1.0), (0.1, 5.0), (3.0, 10.0)])
 def test_a_file_that_takes_long_is_replaced_less_often(
     folder: StateFolder, procfs: Procfs, reporter: Reporter, cpu_seconds: float, pause: float

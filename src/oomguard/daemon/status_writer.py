@@ -4,6 +4,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from oomguard import __version__
@@ -192,7 +193,8 @@ class StatusWriter:
 
     def remove(self) -> None:
         """Remove the file when the daemon stops."""
-        self._folder.remove(status_file.STATUS_FILE)
+        with suppress(OSError):  # readers see by its pid that the daemon has stopped
+            self._folder.remove(status_file.STATUS_FILE)
 
     def choose_readers(self) -> None:
         """Let those read the file who may see all processes in it."""
