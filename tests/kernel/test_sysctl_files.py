@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -117,6 +117,14 @@ def test_a_proc_with_pids_only_has_no_memory(proc: FakeProc, procfs: Procfs) -> 
     assert observe_memory(procfs) is not None
     (proc.root / "meminfo").unlink()
     assert observe_memory(procfs) is None
+
+
+@pytest.mark.parametrize("text", ["", "MemTotal\n", "MemTotal: much kB\n", "MemFree: 1 kB\n"])
+def test_what_no_kernel_writes_is_no_memory(proc: FakeProc, text: str) -> None:
+    """A sandbox or a container may have another file in its place."""
+    (proc.root / "meminfo").write_text(text)
+    with closing(Procfs(str(proc.root))) as procfs:
+        assert observe_memory(procfs) is None
 
 
 class Refusing(FakeKernel):

@@ -87,14 +87,16 @@ def observe_memory(procfs: Procfs) -> Memory | None:
     """Return the figures that overcommit depends on, None if they cannot be read.
 
     /proc may have only processes (`subset=pid`), and lxcfs, which serves meminfo in a container, may have
-    ended. OSError: in a shortage.
+    ended; or a sandbox hides it by an empty file. OSError: in a shortage.
     """
     try:
         return parse_meminfo(procfs.read("meminfo"))
     except OSError as error:
         if error.errno in SHORTAGE:
             raise
-        return None
+    except (KeyError, ValueError, IndexError):  # what no kernel writes
+        pass
+    return None
 
 
 def parse_meminfo(raw: bytes) -> Memory:
