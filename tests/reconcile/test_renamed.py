@@ -347,6 +347,24 @@ def test_what_runs_another_program_before_it_forks_frees_its_child(
     assert [proc.oom_score_adj(pid) for pid in (21, 22, 23, 24)] == [0, 800, 0, 0]
 
 
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_what_a_program_forks_has_no_part_in_the_rule_for_another(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], *, has_ended: bool
+) -> None:
+    """A raised program starts a shell, which forks another shell long after it was examined, or has ended."""
+    reconciler = started(proc, procfs, policy(RULES))
+    managed = reconciler.managed
+    managed.on_fork(20, 21, 10)
+    managed.executed[21] = 11
+    if not has_ended:
+        proc.process(Process(Identity(21, 9), b"sheep", parent_pid=20, uid=PERSON, oom_score_adj=800))
+    outcome = reconciler.process(21, "exec", 0.0)
+    assert (outcome is None) == has_ended
+    managed.on_fork(21, 22, 2**62)
+    proc.process(Process(Identity(22, 19), b"sheep", parent_pid=1, uid=PERSON), forked=True)
+    assert changes(reconciler) == []
+
+
 def test_a_fork_that_is_reported_after_its_parent_ended_counts(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
 ) -> None:

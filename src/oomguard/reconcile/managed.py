@@ -146,12 +146,17 @@ class ManagedProcesses:
         self.descents.clear()
         self.asks_parents = True
 
+    def on_examined(self, pid: int) -> None:
+        """Forget who raised the program of its parent if a process ran another one since it was examined."""
+        if self.executed.pop(pid, None) is not None and pid in self.descents:
+            self._set_descent(pid, self.descents[pid]._replace(raised_by=None))
+
     def on_exit(self, pid: int) -> None:
         """Drop what is known about a process that ended; its last forks may not be reported yet.
 
         Its original value stays where it may only be hidden.
         """
-        self.executed.pop(pid, None)
+        self.on_examined(pid)
         one = self.known.get(pid)
         if one is None:
             return
@@ -318,7 +323,7 @@ class ManagedProcesses:
         except OSError:
             is_same = False
         if is_same:
-            self.executed.pop(handle.pid, None)  # the rule belongs to the program that it runs now
+            self.on_examined(handle.pid)  # the rule belongs to the program that it runs now
         else:
             one.unchanged = None
         return is_same
