@@ -104,6 +104,19 @@ def test_one_that_had_the_rules_value_by_itself_stays_raised(
     assert changes(reconciler) == []
 
 
+@pytest.mark.parametrize("value", ["{at_most: 300}", "{at_least: 0}", "{at_least: -500}"])
+def test_a_rule_that_raises_nothing_is_left_by_a_name(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], value: str
+) -> None:
+    """The value above 0 is the process's own, and within the bound."""
+    rules = f"rules: [{{name: hog, oom_score_adj: {value}}}, {{user: {PERSON}, oom_score_adj: -100}}]"
+    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, oom_score_adj=5))
+    reconciler = Reconciler(policy(rules), Ledger(), procfs)
+    assert changes(reconciler) == []
+    rename(proc, "sheep")
+    assert changes(reconciler) == [-100]
+
+
 @pytest.mark.parametrize(("name", "value"), [("sheep", 0), ("lamb", 100)])
 def test_one_that_runs_another_program_is_judged_by_that(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], name: str, value: int

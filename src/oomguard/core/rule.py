@@ -38,6 +38,11 @@ class Value(NamedTuple):
         """Whether it makes the kernel spare a process."""
         return self.kind in ("exact", "at_most") and self.number < 0
 
+    @property
+    def raises(self) -> bool:
+        """Whether it makes the kernel prefer a process."""
+        return self.kind in ("exact", "at_least") and self.number > 0
+
     def __str__(self) -> str:
         if self.kind == "keep":
             return "keep"

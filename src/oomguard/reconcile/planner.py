@@ -152,7 +152,7 @@ class Planner:
             rule = decision.rule
             if rule is not None and decision.obstacle is None and decision.wanted == decision.current:
                 if raised_by is None and decision.entry is None and decision.current > 0:
-                    raised_by = None if rule.terms.value.kind == "keep" else rule.number
+                    raised_by = rule.number if rule.terms.value.raises else None
                 is_plain = refused is None and unknown is None and not is_held
                 is_unchanged = is_plain and self._is_unchanged(handle, decision, rule)
         elif unknown is None and fork_watch is None:
