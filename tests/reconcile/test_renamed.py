@@ -326,6 +326,21 @@ def test_what_a_raised_process_forks_stays_raised_under_any_name(
     assert written == [0], "it runs another program, and its own value is what it chose"
 
 
+def test_what_the_topmost_of_a_tree_forks_is_not_raised(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
+) -> None:
+    """`scope: main` says so, until its parent ends and it is the topmost itself."""
+    reconciler = started(proc, procfs, policy("rules: [{name: hog, scope: main, oom_score_adj: 800}]"))
+    reconciler.managed.on_fork(20, 21, 10)
+    child = Process(Identity(21, 9), b"hog", parent_pid=20, uid=PERSON, oom_score_adj=800)
+    proc.process(child, forked=True)
+    assert changes(reconciler) == [0]
+    assert changes(reconciler) == []
+    proc.end(20)
+    proc.process(child._replace(parent_pid=1, oom_score_adj=0), forked=True)
+    assert changes(reconciler) == [800]
+
+
 @pytest.mark.parametrize("lowers_itself_to", [0, 5])
 def test_a_child_that_lowers_itself_before_it_is_seen_is_raised(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], lowers_itself_to: int

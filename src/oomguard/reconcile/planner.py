@@ -7,7 +7,7 @@ from contextlib import suppress
 from oomguard.core.change import Change, Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.decide import Decision, Match, Refusal, Situation, decide, wanted_by
 from oomguard.core.entry import Entry, own_value
-from oomguard.core.match import quick_unmet
+from oomguard.core.match import first_unmet, quick_unmet
 from oomguard.core.overcommit import Peak
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import LEFT_BY, Rule, Value
@@ -134,7 +134,7 @@ class Planner:
             is_undecided, rule = self._meanwhile(handle, known, rule, unknown)
             raised_by, is_held = known.raised_by, known.is_held
         elif is_known and (raising := self._managed.raising(handle, known)) is not None:
-            rule, is_held = self._unescaped(handle, known.entry, raising, rule, refused)
+            rule, is_held = self._unescaped(handle, known, raising, rule, refused)
             raised_by = raising.number if is_held else None
         decision, is_unchanged = None, False
         if not is_undecided and (
@@ -209,7 +209,7 @@ class Planner:
     def _unescaped(
         self,
         handle: ProcessHandle,
-        entry: Entry | None,
+        known: Known,
         raising: Rule,
         found: Rule | None,
         refused: tuple[Rule, Refusal] | None,
@@ -227,6 +227,9 @@ class Planner:
         still = (found, None if refused is None else refused[0])
         if raising.number in [other.number for other in still if other is not None]:
             return found, False
+        if self._did_nothing(handle, known, raising):
+            return found, False
+        entry = known.entry
         own = own_value(entry, handle.read_oom_score_adj())
         original = own if entry is None else entry.original
         is_raised_less = wanted_by(raising, original) <= wanted_by(found, original)
@@ -241,6 +244,14 @@ class Planner:
         is_less = wanted_by(raising, own) < own
         kept = raising._replace(terms=raising.terms._replace(value=_KEEP)) if is_less else raising
         return kept, True
+
+    def _did_nothing(self, handle: ProcessHandle, known: Known, raising: Rule) -> bool:
+        """Return whether a process that leaves a rule still meets its conditions, so that others prevail.
+
+        It was forked by the topmost of its tree (`scope: main`).
+        """
+        may_be_so = raising.terms.scope == "main" and known.entry is None and known.raised_by is None
+        return may_be_so and first_unmet(raising, handle, self.matching.search) is None
 
     def _meanwhile(
         self, handle: ProcessHandle, known: Known, found: Rule | None, unknown: UnknownFactError
