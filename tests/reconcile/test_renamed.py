@@ -178,6 +178,27 @@ def test_a_reload_frees_no_process_that_takes_another_name_before_or_after_it(
     assert changes(reconciler) == [0]
 
 
+def test_an_edit_of_the_policy_exempts_what_runs(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
+) -> None:
+    """Not what takes the name later, or took it to leave a rule before."""
+    everybody = f"{{name: calf, oom_score_adj: 1}}, {{user: {PERSON}, oom_score_adj: 800}}"
+    for pid, comm in ((18, b"sheep"), (19, b"hog"), (20, b"hog")):
+        proc.process(Process(Identity(pid, 1), comm, uid=PERSON))
+    reconciler = Reconciler(policy(f"rules: [{everybody}]"), Ledger(), procfs)
+    assert changes(reconciler) == [800] * 3
+    rename(proc, "calf")
+    assert changes(reconciler) == []
+    rename(proc, "sheep")
+    exempting = policy(f"rules: [{{name: sheep, oom_score_adj: 0}}, {everybody}]")
+    reconciler.adopt(exempting)
+    assert changes(reconciler) == [0]
+    assert proc.oom_score_adjs() == {18: 0, 19: 800, 20: 800}
+    reconciler.adopt(exempting)  # as when a user changes /etc/passwd
+    (proc.root / "19/comm").write_text("sheep\n")
+    assert changes(reconciler) == []
+
+
 def test_what_a_process_cannot_choose_still_decides(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
 ) -> None:

@@ -67,9 +67,12 @@ class ManagedProcesses:
         may match by a new command line. One can be both."""
         self.has_new_watched = False
         """Whether `watched` may have changed since this was last set to False."""
+        self.has_new_policy = False
+        """Whether other policy files were adopted since the last pass ended."""
         self._reset_until: dict[int, int] = {}
         """Processes that were just reset, and their parents: the time until which their forks are checked."""
         self._rules: Sequence[Rule] = ()
+        self._digest = ""
         self._first_person_uid = FIRST_PERSON_UID
 
     @property
@@ -114,7 +117,9 @@ class ManagedProcesses:
         numbers = {number for one in known for number in (one.rule, one.raised_by)}
         numbers |= {one.raised_by for one in descents}
         successor = _successors(numbers, self._rules, policy.rules)
-        self._rules, self._first_person_uid = policy.rules, policy.first_person_uid
+        self.has_new_policy = len(self._rules) > 0 and policy.digest != self._digest
+        self._rules, self._digest = policy.rules, policy.digest
+        self._first_person_uid = policy.first_person_uid
         for one in known:
             one.rule, one.raised_by = successor.get(one.rule), successor.get(one.raised_by)
             one.is_held &= one.raised_by is not None

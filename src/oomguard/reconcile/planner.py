@@ -248,10 +248,11 @@ class Planner:
     def _did_nothing(self, handle: ProcessHandle, known: Known, raising: Rule) -> bool:
         """Return whether a process that leaves a rule still meets its conditions, so that others prevail.
 
-        It was forked by the topmost of its tree (`scope: main`).
+        It was forked by the topmost of its tree (`scope: main`), or an edit of the policy put a rule first.
         """
-        may_be_so = raising.terms.scope == "main" and known.entry is None and known.raised_by is None
-        return may_be_so and first_unmet(raising, handle, self.matching.search) is None
+        is_forked = raising.terms.scope == "main" and known.entry is None and known.raised_by is None
+        is_edited = self._managed.has_new_policy and not known.is_held
+        return (is_forked or is_edited) and first_unmet(raising, handle, self.matching.search) is None
 
     def _meanwhile(
         self, handle: ProcessHandle, known: Known, found: Rule | None, unknown: UnknownFactError

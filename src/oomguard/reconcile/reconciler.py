@@ -90,6 +90,7 @@ class Reconciler:
 
     def end_pass(self) -> None:
         """Limit what is remembered, after every process was examined."""
+        self.managed.has_new_policy = False
         self.ledger.protections.forget_idle(self.managed.values())
         self.ledger.compact()
 
