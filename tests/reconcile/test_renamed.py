@@ -145,6 +145,22 @@ def test_a_process_whose_program_gets_another_path_stays_raised(
     assert changes(reconciler) == [0]
 
 
+def test_one_that_cannot_be_read_once_is_judged_by_its_program_later(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
+) -> None:
+    """As in a shortage of memory."""
+    reconciler = started(proc, procfs, policy(RULES))
+    rename(proc, "sheep")
+    reconciler.managed.executed[20] = 1
+    value = proc.root / "20/oom_score_adj"
+    value.unlink()
+    value.mkdir()
+    assert changes(reconciler) == []
+    value.rmdir()
+    proc.set_oom_score_adj(20, 800)
+    assert changes(reconciler) == [0]
+
+
 def test_a_reload_does_not_forget_who_was_renamed(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
 ) -> None:

@@ -202,9 +202,8 @@ class Reconciler:
         except OSError as error:
             self._not_read(error)
             return None
-        finally:
-            if handle.pid in managed.executed and handle.pid not in managed.postponed:
-                managed.on_examined(handle.pid)
+        if handle.pid in managed.executed and handle.pid not in managed.postponed:
+            managed.on_examined(handle.pid)
         return finding.decision
 
     def _not_read(self, error: OSError) -> None:
