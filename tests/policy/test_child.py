@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +63,14 @@ def test_faults_are_handed_over_in_one_line(install: Install) -> None:
         "policy.yaml:1:8: force: must be true or false, got 'maybe'",
         "policy.yaml:2:5: vm: must be a mapping of sysctls and their values, got 3",
     ]
+
+
+def test_warnings_are_not_among_the_errors(install: Install, tmp_path: Path) -> None:
+    """The log and `status` show these lines as the reason for the rejection."""
+    path = install("nmae: x", b="")
+    (tmp_path / "policy.d" / "a.yml").touch()
+    (line,) = json.loads(_child(path).stdout)["lines"]
+    assert "policy.yaml:1:1: unknown key nmae" in line
 
 
 def test_a_missing_policy_is_a_fault_like_others() -> None:

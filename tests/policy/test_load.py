@@ -54,6 +54,11 @@ def test_a_policy_that_says_nothing_is_valid(text: str | bytes) -> None:
     assert policy._replace(files=(), digest="") == Policy()
 
 
+def test_errors_come_before_warnings() -> None:
+    """They are why the policy is invalid, and many messages show only the first."""
+    assert [fault.code for fault in _faults("", "nmae: x")] == ["unknown-key", "empty-file"]
+
+
 @pytest.mark.parametrize(
     ("text", "codes"), [("", ["empty-file"]), (" \n\n", ["empty-file"]), ("# on purpose\n", [])]
 )

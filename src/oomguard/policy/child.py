@@ -6,7 +6,7 @@ The daemon stays small because only this process imports pydantic and PyYAML. It
 process has resource limits and drops its privileges before it parses. On standard output:
 
 - `{"ok": true, "users_are_local": ...}` and the lines of `core.serialize.encode`, exit 0; or
-- `{"ok": false, "lines": [...]}`, each fault in one line for a log, exit 78.
+- `{"ok": false, "lines": [...]}`, each error in one line for a log, exit 78.
 
 Any other failure is exit 1 and one line on standard error.
 """
@@ -39,7 +39,7 @@ _LIMITS = (
 
 
 def main(arguments: list[str]) -> int:
-    """Print the compiled policy, or its faults."""
+    """Print the compiled policy, or its errors."""
     if len(arguments) not in (1, 2):
         print("usage: python -m oomguard.policy PATH [HOST]", file=sys.stderr)
         return 2
@@ -54,7 +54,8 @@ def main(arguments: list[str]) -> int:
         try:
             loaded = parse(sources, host=host, users=users)
         except PolicyError as error:
-            _write([json.dumps({"ok": False, "lines": [fault.one_line for fault in error.faults]})])
+            lines = [fault.one_line for fault in error.faults if fault.severity == "error"]
+            _write([json.dumps({"ok": False, "lines": lines})])
             return error.exit_code
         _write([json.dumps({"ok": True, "users_are_local": users.are_local})])
         _write(encode(loaded.policy._replace(warnings=len(loaded.warnings))))

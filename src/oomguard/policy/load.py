@@ -263,8 +263,9 @@ def read_root(
 
 
 def _in_order(faults: Iterable[Fault], sources: Sources) -> list[Fault]:
+    """Return errors before warnings, which are not why a policy is invalid; each by its place."""
     order = {source.file: number for number, source in enumerate(sources)}
-    return sorted(faults, key=lambda fault: (order[fault.file], fault.line, fault.column))
+    return sorted(faults, key=lambda one: (one.severity == "warning", order[one.file], one.line, one.column))
 
 
 def cut(faults: list[Fault]) -> list[Fault]:
