@@ -222,6 +222,20 @@ def test_the_policy_can_come_from_standard_input(oomguard_test: Test) -> None:
     assert "standard input can be read only once" in done.stderr
 
 
+def test_cases_from_standard_input_have_one_name() -> None:
+    """The one of a policy from there, in differences, the summary and JSON."""
+    cases = "policy: {}\ncases: [{case: a, processes: [{name: x, expect: 4}]}]\n"
+
+    def run(*words: str) -> str:
+        command = [sys.executable, "-m", "oomguard", "test", *words, "-"]
+        return subprocess.run(command, input=cases, capture_output=True, text=True, check=False).stdout
+
+    first, *_, last = run().splitlines()
+    assert first == "<stdin>:2: a: x[100]"
+    assert last == "<stdin>: 1 case, 1 expectation: 1 case failed"
+    assert json.loads(run("--json"))[0]["file"] == "<stdin>"
+
+
 def test_drop_ins_belong_to_the_policy_whoever_owns_them(oomguard_test: Test) -> None:
     """A repository is not root's."""
     Path("policy.d").mkdir(mode=0o777)
