@@ -81,7 +81,8 @@ def _problem(error: Any, here: Location, want: Takes) -> Problem:
         return Problem(kind, context["message"], context["hint"])
     match kind:
         case "too_short":
-            return Problem("empty", "must not be an empty list", "remove the key, or add an item")
+            hint = "add an item" if want.is_required else "remove the key, or add an item"
+            return Problem("empty", "must not be an empty list", hint)
         case "string_too_short":
             return Problem("empty", "must not be empty", f"write {want.each or want.words}")
         case "string_too_long":
