@@ -22,6 +22,7 @@ _OTHER_WORDS = {
         "at_most": "max",
         "at_least": "min",
         "vm": "sysctl",
+        "overcommit_kbytes": "commit_limit",
         "memory": "ram",
         "hostname": "host",
         "kernel": "release",
@@ -31,7 +32,7 @@ _OTHER_WORDS = {
     }.items()
     for word in words.split()
 }
-"""Words that other tools use for our keys, beyond what a spelling check finds."""
+"""Words for our keys that a spelling check does not find: those of other tools, and a key of policies."""
 
 _MISSPELT = 0.8
 """How similar a word must be to a sysctl's name to be taken for it. The kernel has many similar names, such
