@@ -184,6 +184,15 @@ def test_narrow_screens_have_fewer_columns_instead_of_cut_ones(
         assert {"NAME", "MEMORY", "VALUE"} < set(headings.split())
 
 
+def test_the_narrowest_screens_cut_names_and_no_numbers(rank: Rank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cut pid would be that of another process."""
+    monkeypatch.setenv("COLUMNS", "35")
+    head, _, *rows, footer, more = rank("--limit", "3")[1].partition("NOW")[2].splitlines()
+    assert head.split() == ["NEW", "PID", "NAME", "MEMORY", "VALUE"]
+    assert not [word for row in rows for word in row.split() if "…" in word and not word[0].isalpha()]
+    assert (footer, more) == ("and 3 more, 2 of them never killed;", "  --limit 0 shows all")
+
+
 def test_an_obstacle_leaves_room_for_the_rule(rank: Rank, monkeypatch: pytest.MonkeyPatch) -> None:
     """On 80 columns; the sentences of `plan` say more."""
     monkeypatch.setattr(

@@ -36,6 +36,7 @@ from oomguard.report.rank_table import (
     WIDTH_OF_USERS,
     compact,
     cut,
+    fitting,
     order_table,
 )
 from oomguard.report.tables import bar, console, dense_table
@@ -126,17 +127,19 @@ def task_table(incident: Incident, shown: Iterable[Place], *, width: int) -> Tab
     if not finding.ranked:
         left_out |= {"NOW", "SCORE"}
     headings = [name for name in headings if name not in left_out]
-    made = order_table(["" if name == "BAR" else name for name in headings])
     killed = {kill.pid for kill in finding.report.kills}
     worst = max((one.badness or 0 for one in finding.ranked), default=0)
     largest = max((one.pages for one in candidates(finding)), default=0)
+    rows = []
     for one in shown:
         cells = _cells(one, finding, replayed.get(one.task.pid))
         part, whole = (max(one.badness or 0, 0), worst) if finding.ranked else (one.pages, largest)
-        row: list[str | Text] = ["†" if one.task.pid in killed else ""]
-        cells["BAR"] = bar(part, whole)
-        row += [cut(cells[name]) if name == "RULE" else cells[name] for name in headings[1:]]
-        made.add_row(*row, style="bold red" if one.task.pid in killed else "")
+        rows.append(cells | {"": "†" if one.task.pid in killed else "", "BAR": bar(part, whole)})
+    headings, name_cells = fitting(headings, rows, width)
+    made = order_table(["" if name == "BAR" else name for name in headings], name_cells)
+    for cells in rows:
+        row = [cut(cells[name]) if name == "RULE" else cells[name] for name in headings]
+        made.add_row(*row, style="bold red" if cells[""] else "")
     return made
 
 

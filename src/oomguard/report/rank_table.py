@@ -1,8 +1,9 @@
 """The kill order as a table, to print or for a screen that updates."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -13,7 +14,7 @@ from oomguard.oom.badness import share
 from oomguard.oom.ranking import Rank, Ranked
 from oomguard.report.plan_table import OBSTACLE_NAMES
 from oomguard.report.rank_view import View, exemption, summary
-from oomguard.report.tables import bar, console, dense_table
+from oomguard.report.tables import bar, console, dense_table, print_text
 
 _USER_CELLS = 8
 WIDTH_OF_ALL = 100
@@ -40,7 +41,7 @@ def print_ranking(view: View, *, limit: int) -> None:
             one.now.place is None for one in shown
         )
         spared = f", {never} of them never killed" if never else ""
-        out.print(f"and {hidden} more{spared}; --limit 0 shows all")
+        print_text(out, f"and {hidden} more{spared}; --limit 0 shows all")
 
 
 def summary_lines(view: View, width: int, *, limit: int = 0) -> list[Text]:
@@ -76,21 +77,42 @@ def rank_table(view: View, shown: Iterable[Ranked], *, width: int) -> Table:
     if width < WIDTH_OF_USERS:
         lesser = ("", "USER", "+/MIN") if view.has_policy else ("", "USER")
         headings = [name for name in headings if name not in lesser]
-    made = order_table(headings)
     worst = max((one.now.badness or 0 for one in view.ranked), default=0)
-    for one in shown:
-        cells = _cells(one, view, worst)
+    rows = [_cells(one, view, worst) for one in shown]
+    headings, name_cells = fitting(headings, rows, width)
+    made = order_table(headings, name_cells)
+    for cells in rows:
         made.add_row(*(cells[name] for name in headings))
     return made
 
 
-def order_table(headings: Sequence[str]) -> Table:
+def fitting(
+    headings: Sequence[str], rows: Sequence[Mapping[str, str | Text]], width: int
+) -> tuple[list[str], int]:
+    """Return the columns for a screen of that width, and the longest name that it has room for.
+
+    Names are cut only after lesser columns are left out, and numbers never: a cut pid is another pid.
+    """
+    kept, room = list(headings), NAME_CELLS
+    for lesser in ("RULE", "SCORE", "UID", None):
+        widths = {name: max(map(cell_len, (name, *(str(row[name]) for row in rows)))) for name in kept}
+        wanted = min(widths.pop("NAME"), NAME_CELLS)
+        if "RULE" in widths:
+            widths["RULE"] = len("RULE")  # it is shortened first
+        room = width - sum(widths.values()) - 2 * len(widths)
+        if room >= wanted:
+            return kept, NAME_CELLS
+        kept = [name for name in kept if name != lesser]
+    return kept, max(room, 1)
+
+
+def order_table(headings: Sequence[str], name_cells: int) -> Table:
     """Return an empty table for a kill order. If there is no room, the rule is shortened first."""
     right = ("NOW", "NEW", "SCORE", "PID", "UID", "MEMORY", "+/MIN", "VALUE")
     made = dense_table(*headings, right=right, broken=("RULE",))
     for column in made.columns:
         column.overflow = "ellipsis"
-        column.max_width = NAME_CELLS if column.header == "NAME" else None
+        column.max_width = name_cells if column.header == "NAME" else None
     return made
 
 
