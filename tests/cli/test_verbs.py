@@ -730,6 +730,13 @@ def test_status_shows_the_peak_that_lasted(oomguard: Oomguard, proc: FakeProc, t
     assert f"\nPeak      9.0 GiB on {peak['day']} " in oomguard("status").out
 
 
+def test_status_complains_once_about_peaks_that_cannot_be_read(oomguard: Oomguard, tmp_path: Path) -> None:
+    """It looks at them for the host, and for the values that a restore would change."""
+    oomguard("apply")
+    (tmp_path / "state" / "committed.json").write_text("x")
+    assert oomguard("status").err.count("committed.json is ignored") == 1
+
+
 def test_status_of_a_daemon_shows_what_it_wrote(oomguard: Oomguard, tmp_path: Path) -> None:
     """Process 10 stands for it."""
     bad = IDLE.policy._replace(errors=("line 3 is bad",))

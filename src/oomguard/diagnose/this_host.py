@@ -5,6 +5,7 @@ import shlex
 import time
 from collections.abc import Callable, Hashable
 from contextlib import closing, suppress
+from functools import cache
 from typing import NamedTuple
 
 from oomguard.core.decide import Obstacle
@@ -36,6 +37,12 @@ from oomguard.reconcile.state_folder import (
 from oomguard.report.status_file import SIZE_LIMIT, STATUS_FILE, StatusFile
 from oomguard.report.status_reader import StatusError, decode_status
 from oomguard.report.streams import complain
+
+
+@cache
+def _complain_once(text: str) -> None:
+    """Print a warning about a file that a verb reads for several of its answers."""
+    complain(text)
 
 
 class ThisHost(NamedTuple):
@@ -137,7 +144,7 @@ class ThisHost(NamedTuple):
         file = PeakFile(self.state_dir)
         file.highest()
         if file.trouble and not os.path.isfile(self.state_dir):  # that is an error of its own
-            complain(f"oomguard: {file.trouble}")
+            _complain_once(f"oomguard: {file.trouble}")
         return file.highest
 
     def read_status(self) -> StatusFile | None:
