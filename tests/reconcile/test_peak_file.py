@@ -121,7 +121,7 @@ def test_a_folder_that_others_may_write_is_ignored(peaks: PeakFile, uid: int, mo
     assert peaks.highest() is None
     assert "others may write to its folder" in peaks.trouble
     peaks.note(10 * GIB, 2 * LASTING_SECONDS)
-    assert "the state folder belongs to" in peaks.trouble
+    assert f"{folder}: " in peaks.trouble
 
 
 def test_nothing_is_said_of_a_file_that_is_not_there(peaks: PeakFile) -> None:

@@ -211,17 +211,15 @@ def open_state_folder(path: str) -> StateFolder:
     info = os.fstat(fd)
     if info.st_uid != os.geteuid() or info.st_mode & 0o022:
         os.close(fd)
+        message = f"the state folder must belong to uid {os.geteuid()}, got uid {info.st_uid}"
         if info.st_uid == os.geteuid():
+            message = f"mode {info.st_mode & 0o7777:04o} makes the state folder writable by others"
             hint = "check which user wrote the files in it, then run chmod 755 on it"
         elif info.st_uid:
             hint = f"run this as uid {info.st_uid}"  # root must not restore what that user wrote
         else:
             hint = "run as root"
-        raise OomguardError(
-            f"{printable(path)}: the state folder belongs to uid {info.st_uid} "
-            f"and has mode {info.st_mode & 0o7777:o}",
-            hint=f"{hint}, or use another --state-dir",
-        )
+        raise OomguardError(f"{printable(path)}: {message}", hint=f"{hint}, or use another --state-dir")
     return StateFolder(path, fd)
 
 
