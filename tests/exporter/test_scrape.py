@@ -25,7 +25,7 @@ from oomguard.exporter.metrics import host_metrics
 from oomguard.exporter.status_source import StatusSource
 from oomguard.kernel.procfs import Procfs
 from oomguard.report.status_file import SysctlStatus, encode_status
-from running import Program, running, wait_for_value, wait_until, write_oom_score_adj
+from running import Program, as_user, running, wait_for_value, wait_until, write_oom_score_adj
 from statuses import IDLE
 
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
@@ -359,3 +359,15 @@ def test_a_port_that_is_taken_is_said(lonely: Exporter, tmp_path: Path) -> None:
     taken = lonely.url.removeprefix("http://")
     done = run_exporter(tmp_path, "--listen", taken)
     assert (done.returncode, f"cannot listen on {taken}: Address already in use" in done.stderr) == (1, True)
+
+
+def test_a_port_that_takes_root_is_said() -> None:
+    """It may be free."""
+    if Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text() == "0\n":
+        pytest.skip("here any user may listen on any port")
+    command = [*as_user(65534), sys.executable, "-P", "-m", "oomguard", "exporter", "--listen", "127.0.0.1:1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, "with an address of this host and a port from 1024 on" in done.stderr) == (
+        1,
+        True,
+    )

@@ -1,5 +1,6 @@
 """The HTTP side: where to listen, metrics for Prometheus, and a page for a person."""
 
+import errno
 import signal
 import socket
 import sys
@@ -132,9 +133,10 @@ def serve(registry: CollectorRegistry, home: Callable[[], Page], address: Addres
     try:
         server = Server(address, _routes(make_wsgi_app(registry), home))
     except OSError as error:
+        port = "a port from 1024 on" if error.errno == errno.EACCES else "a free port"
         raise OomguardError(
             f"cannot listen on {address}: {error.strerror}",
-            hint="use --listen ADDRESS:PORT with an address of this host and a free port",
+            hint=f"use --listen ADDRESS:PORT with an address of this host and {port}",
         ) from error
     with server:
         for number in (signal.SIGTERM, signal.SIGINT):
