@@ -273,6 +273,21 @@ def test_a_rule_with_exe_says_what_it_takes(check: Check, root: Path) -> None:
     assert "exe-unreadable" in check(rule)
 
 
+def test_an_executable_by_a_link_never_matches(check: Check, root: Path) -> None:
+    """The kernel shows where it leads. In containers, the path may be another."""
+    put(root, "usr/lib/systemd/system/oomguard.service", "[Service]\nCapabilityBoundingSet=CAP_SYS_PTRACE\n")
+    put(root, "usr/bin/x9", "")
+    (root / "usr/bin/x").symlink_to("x9")
+    (root / "bin").symlink_to("usr/bin")
+    rule = "rules: [{exe: %s, oom_score_adj: 5}]"
+    for path in ("/bin/x", "/bin/x9", "/usr/bin/x"):
+        found = check(rule % path)["never-matches"]
+        assert (found.path, found.hint) == ("rules[0]", "write exe: /usr/bin/x9")
+        assert path in found.message
+    for path in ("/usr/bin/x9", "[/bin/x9, /usr/bin/x9]", "/usr/bin/y", "/bin/*", "/bin/x, containers: true"):
+        assert check(rule % path) == {}
+
+
 def test_too_much_that_is_protected_is_said(
     check: Check, proc: FakeProc, procfs: Procfs, root: Path, tmp_path: Path
 ) -> None:

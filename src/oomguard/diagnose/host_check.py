@@ -11,7 +11,7 @@ from oomguard.core.change import grouped
 from oomguard.core.choices import ObstacleKind
 from oomguard.core.decide import Decision
 from oomguard.core.guard import unwise
-from oomguard.core.match import first_unmet
+from oomguard.core.match import first_unmet, is_glob
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import CONDITIONS, Rule
@@ -29,8 +29,9 @@ from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
 from oomguard.kernel.usage import observe_candidate
 from oomguard.oom.ranking import is_protected
-from oomguard.policy.fault import Fault
+from oomguard.policy.fault import Fault, excerpt
 from oomguard.policy.lint.programs import INTERPRETERS, known
+from oomguard.policy.scalars import quoted
 from oomguard.reconcile.preview import Preview
 
 _ALSO_WRITE = {b"ananicy": "Ananicy", b"ananicy-cpp": "ananicy-cpp"}
@@ -106,6 +107,7 @@ def fit(preview: Preview, path: str, *, root: str = "/", options: str = "") -> F
         *_oomd(policy, seen, units, root),
         *_obstacles(policy, seen),
         *_unreadable(policy, procfs, units),
+        *_linked(policy, root),
         *_rivals(seen, path),
         *_little_killable(seen, path, options),
     ]
@@ -354,6 +356,27 @@ def _may_read_exe(procfs: Procfs, units: Units) -> bool:
     if lines:
         return "CAP_SYS_PTRACE" in bounds
     return has(parse_effective(procfs.read("self/status")), CAP_SYS_PTRACE)
+
+
+def _linked(policy: Policy, root: str) -> Iterator[Fault]:
+    """Yield the rules for executables of the host that all are links, or below one, such as /bin."""
+    for rule in policy.rules:
+        paths = rule.terms.exes
+        if rule.terms.containers or any(map(is_glob, paths)):
+            continue
+        real = [_without_links(path, root) for path in paths]
+        if paths and not set(real) & set(paths):
+            message = (
+                f"matches no process: {excerpt(paths[0])} leads through a link, which the kernel resolves"
+            )
+            yield _at_rule(policy, rule, "never-matches", message, f"write exe: {quoted(real[0])}")
+
+
+def _without_links(path: str, root: str) -> str:
+    """Return the path below `root` that a path leads to; a link out of there is not followed."""
+    top = os.path.realpath(root).rstrip("/")
+    real = os.path.realpath(top + path)
+    return real.removeprefix(top) if real.startswith(f"{top}/") else path
 
 
 def _rivals(seen: Seen, path: str) -> Iterator[Fault]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import chain
+from posixpath import normpath
 
 from oomguard.core.cgroup import system_unit
 from oomguard.core.match import is_glob
@@ -21,6 +22,9 @@ _MOUNT = "/sys/fs/cgroup"
 _CONTROLLER = re.compile(r"/(?:memory|systemd|unified|pids|cpu,cpuacct|cpuset|blkio|freezer|devices)(?:/|\Z)")
 """What stands below the mount point where cgroups are of version 1."""
 
+_DETOUR = re.compile(r"//|/\.{1,2}(?:/|\Z)|/\Z")
+"""What no path of an executable has."""
+
 _COUNT = re.compile(r"(?<!\\)\{([0-9]+)(?:,[0-9]*)?\}")
 _OPTIONAL = re.compile(r"[|?*\[]|\{,|\{0|\\\{")
 """What may make a repetition optional, or no repetition."""
@@ -29,9 +33,10 @@ _OPTIONAL = re.compile(r"[|?*\[]|\{,|\{0|\\\{")
 def unmatchable(rule: Rule) -> tuple[tuple[str], Problem] | None:
     """Return the first condition of a rule that no process can meet and why, None if there is none."""
     terms = rule.terms
-    if not (rule.names or terms.units or terms.cgroups or terms.cmdlines):
+    if not (rule.names or terms.exes or terms.units or terms.cgroups or terms.cmdlines):
         return None
-    for key, why, hint in chain(_names(rule.names), _units(terms), _cgroups(terms), _cmdlines(terms)):
+    found = chain(_names(rule.names), _exes(terms.exes), _units(terms), _cgroups(terms), _cmdlines(terms))
+    for key, why, hint in found:
         return (key,), Problem("never-matches", f"matches no process: {why}", hint)
     return None
 
@@ -46,6 +51,18 @@ def _names(names: tuple[bytes, ...]) -> Iterator[_Why]:
     elif names and all(name.decode("utf-8", "surrogateescape") in KERNEL_THREADS for name in names):
         why = "the kernel never kills its threads, so oomguard never matches them"
         yield "name", why, "remove the rule"
+
+
+def _exes(paths: tuple[str, ...]) -> Iterator[_Why]:
+    if not paths or any(is_glob(path) or not _DETOUR.search(path) for path in paths):
+        return
+    path = paths[0]
+    if path.endswith("/"):
+        hint = f'write exe: "{excerpt(path)}*" to match everything below'
+        yield "exe", "paths of executables do not end in /", hint
+    else:
+        hint = f"write exe: {quoted(normpath(path).replace('//', '/'))}"
+        yield "exe", f"the kernel shows no //, /./ and /../ as in {excerpt(path)}", hint
 
 
 def _units(terms: Terms) -> Iterator[_Why]:
