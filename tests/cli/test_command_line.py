@@ -13,6 +13,7 @@ import yaml
 from oomguard.__main__ import main
 from oomguard.cli.main import VERBS, build_parser, run_verb
 from oomguard.cli.verb import Parser, Verb
+from oomguard.core.policy import DEFAULT_PATH
 from oomguard.report.events import EVENTS
 from running import as_user
 
@@ -190,6 +191,21 @@ def test_the_hook_for_pre_commit_checks_policies_and_drop_ins() -> None:
         "oomguard.d/a.yml": False,
     }.items():
         assert bool(re.search(hook["files"], file)) == is_policy, file
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["cat", "check", "plan", "apply", "run", "status", "rank", "explain 1", "test a.yaml", "postmortem"],
+)
+def test_the_default_policy_is_the_same_file_however_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """It has more layers than another file would, for the daemon and for what previews it."""
+    monkeypatch.chdir("/etc")
+    parser = build_parser()
+    for path, meant in (("oomguard.yaml", True), ("/etc//oomguard.yaml", True), ("x/oomguard.yaml", False)):
+        options = parser.parse_args([*words.split(), "--policy", path])
+        assert (options.policy == DEFAULT_PATH) is meant
 
 
 def test_run_does_not_read_standard_input() -> None:

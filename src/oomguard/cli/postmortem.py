@@ -6,7 +6,7 @@ from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from oomguard.cli.verb import MisuseError, Verb, add, count, joined_times
+from oomguard.cli.verb import MisuseError, Verb, add, count, joined_times, policy_path
 
 if TYPE_CHECKING:
     from oomguard.diagnose.postmortem import Examiner
@@ -40,7 +40,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "files", metavar="FILE", nargs="*", help="a kernel log, also .gz, .xz or .bz2; - is standard input"
     )
     parser.add_argument(
-        "--policy", metavar="FILE", help="also show what would have been killed under this policy"
+        "--policy",
+        metavar="FILE",
+        type=policy_path,
+        help="also show what would have been killed under this policy",
     )
     parser.add_argument("--kmsg", action="store_true", help="read /dev/kmsg instead of the journal")
     parser.add_argument("--since", metavar="TIME", help="read the journal since this time, as in journalctl")

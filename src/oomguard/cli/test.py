@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from oomguard.cli.verb import Verb, add
+from oomguard.cli.verb import Verb, add, policy_path
 from oomguard.report.streams import fitted
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy",
         metavar="FILE",
+        type=policy_path,
         help="test this policy, - for standard input, instead of those that the case files name",
     )
     add(parser, "--json")

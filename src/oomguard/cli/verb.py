@@ -1,6 +1,7 @@
 """What a verb is, the parser that reports errors in one line, and the arguments that several verbs take."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -81,9 +82,15 @@ class Verb(NamedTuple):
     prepare: Callable[[list[str]], list[str]] = list
 
 
+def policy_path(text: str) -> str:
+    """Return the path of a policy: the default one has its layers however it is written, as for `run`."""
+    return DEFAULT_PATH if os.path.abspath(text) == DEFAULT_PATH else text
+
+
 SHARED: dict[str, dict[str, Any]] = {
     "--policy": {
         "metavar": "FILE",
+        "type": policy_path,
         "default": DEFAULT_PATH,
         "help": "policy file, - for standard input; *.yaml in the .d folder beside it override it "
         f"(default: {DEFAULT_PATH} and its layers)",
