@@ -94,6 +94,32 @@ def test_context_without_some_fields_is_read(fields: str, context: Context) -> N
     assert parse_context(f"oom-kill:constraint=CONSTRAINT_{fields}") == context
 
 
+@pytest.mark.parametrize("torn", [8, 20, 40])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        "Task in {path}/02 killed as a result of limit of {path}",
+        "oom-kill:constraint=CONSTRAINT_MEMCG,oom_memcg={path},task_memcg={path}/02,task=a,pid=1204,uid=0",
+    ],
+)
+def test_cgroup_that_a_line_break_tore_is_whole(chosen: str, torn: int) -> None:
+    """A terminal breaks a path anywhere. The victim's cgroup is the one at its limit, or below it."""
+    path = f"/kubepods/pod{'951f6bc5' * 6}"
+    line = f"[    1.000000] {chosen.format(path=path)}"
+    at = line.index(path, max(line.find("limit of "), 0)) + torn
+    (report,), _ = read(line[:at], line[at:], f"[    1.000000] Memory cgroup o{KILLED[1:]}")
+    assert (report.oom_memcg, report.task_memcg) == (path, f"{path}/02")
+
+
+def test_cgroup_whose_name_is_cut_is_not_named() -> None:
+    """What is left of it may look like another one's."""
+    (report,), _ = read(
+        "Task in /kubepods/pod1/02 killed as a result of limit of /kubepo", "Killed process 9 (a)"
+    )
+    assert (report.oom_memcg, report.task_memcg) == ("", "/kubepods/pod1/02")
+    assert headline(examine(report)).endswith(": a memory cgroup reached its limit.")
+
+
 def test_context_that_is_cut_tells_what_ran_out() -> None:
     """The line of the kill says so only of memory cgroups."""
     cut = "oom-kill:constraint=CONSTRAINT_CPUSET,nodemask=(null),cpuset=vcpu,mems_allowed=1,global_oom,ta>"

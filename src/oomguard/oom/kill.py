@@ -123,6 +123,7 @@ _VICTIM = re.compile(r"(\d{1,10}),uid=(\d{1,10})\W{0,8}")
 _LIMITED = re.compile(r",(?:nodemask|mems_allowed)=([\d,-]{1,200})(?=,[a-z])")
 _SHORTENED = re.compile(r".{0,4000}[\s.…]task=([^,]{0,60})", re.DOTALL)
 _GROUP_BEFORE, _GROUP_BEHIND = "Tasks in ", " are going to be killed due to memory.oom.group set"
+_LIMIT_BEFORE, _LIMIT_BETWEEN = "Task in ", " killed as a result of limit of "
 
 
 def names_process(text: str) -> bool:
@@ -254,7 +255,7 @@ def _split_memcgs(text: str, kind: str) -> tuple[str, str, str]:
     first = at = paths.find(marker)
     while at >= 0:
         above, below = paths[:at], paths[at + len(marker) :]
-        if below.startswith(above):
+        if is_within(below, above):
             return where, above, below
         at = paths.find(marker, at + 1)
     return (where, paths[:first], paths[first + len(marker) :]) if first >= 0 else ("", "", "")
@@ -292,3 +293,16 @@ def parse_group(line: str) -> str | None:
     if not text.endswith(_GROUP_BEHIND) or len(text) < len(_GROUP_BEFORE) + len(_GROUP_BEHIND):
         return None
     return text[len(_GROUP_BEFORE) : -len(_GROUP_BEHIND)]
+
+
+def parse_limit(line: str) -> tuple[str, str] | None:
+    """Return the victim's cgroup, and the one at its limit, as kernels before 5.0 print them; else None."""
+    if not line.startswith(_LIMIT_BEFORE):
+        return None
+    task, found, oom = line.rstrip()[len(_LIMIT_BEFORE) :].rpartition(_LIMIT_BETWEEN)
+    return (task, oom) if found else None
+
+
+def is_within(path: str, above: str) -> bool:
+    """Return whether a cgroup is that one, or below it; the victim's is, unless a line is cut."""
+    return path == above or path.startswith(f"{above.rstrip('/')}/")

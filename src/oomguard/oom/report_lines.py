@@ -3,7 +3,15 @@
 import re
 from collections.abc import Callable
 
-from oomguard.oom.kill import COMM_CHARACTERS, fits_comm, parse_context, parse_group, parse_kill
+from oomguard.oom.kill import (
+    COMM_CHARACTERS,
+    fits_comm,
+    is_within,
+    parse_context,
+    parse_group,
+    parse_kill,
+    parse_limit,
+)
 from oomguard.oom.log_line import INVOKED, begins_report
 from oomguard.oom.report import Choice, Invoker, Task
 
@@ -49,7 +57,11 @@ def is_whole(text: str) -> bool:
         return True
     if INVOKED in text:
         return begins_report(text) and parse_header(text) is not None
-    return any(parse(text) is not None for parse in (parse_context, parse_choice, parse_group, parse_header))
+    if (context := parse_context(text)) is not None:
+        return is_within(context.task_memcg, context.oom_memcg)  # otherwise a path is torn
+    if (limit := parse_limit(text)) is not None:
+        return is_within(*limit)
+    return any(parse(text) is not None for parse in (parse_choice, parse_group, parse_header))
 
 
 _ROW = re.compile(r"\[ *\d{1,10}\](?: +-?\d{1,20}){6,16} [^\s\d].{0,60} *")

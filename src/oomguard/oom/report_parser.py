@@ -14,11 +14,13 @@ from oomguard.oom.kill import (
     CONTEXT,
     Context,
     Kill,
+    is_within,
     names_process,
     parse_constraint,
     parse_context,
     parse_group,
     parse_kill,
+    parse_limit,
 )
 from oomguard.oom.log_line import Line, begins_message
 from oomguard.oom.log_time import is_near
@@ -166,9 +168,10 @@ class Assembler:
             self._manual = line
         elif (suppressed := _SUPPRESSED.match(text)) is not None:
             self._suppressed += int(suppressed[1])
-        elif text.startswith("Task in ") and " killed as a result of limit of " in text:
+        elif (limit := parse_limit(text)) is not None:
             draft, finished = self._go_on(line)
-            task, _, oom = text.rstrip()[len("Task in ") :].rpartition(" killed as a result of limit of ")
+            task, oom = limit
+            oom = "" if task.startswith(oom) and not is_within(task, oom) else oom  # the line is cut
             draft.is_mixed |= draft.fields.get("oom_memcg", oom) != oom
             draft.fields |= {"constraint": "memcg", "oom_memcg": oom, "task_memcg": task}
         elif (reaped := _REAPED.match(text)) is not None:
