@@ -262,7 +262,8 @@ def dressed(name: str, lines: Sequence[str]) -> str:
     prefix, how, width = name.rsplit(", ", 2)
     start = "Oct 12 19:00:20 aks-nodepool1 kernel: " if prefix == "syslog" else ""
     wide = [f"{start}{_stamp(at)}{line}" for at, line in enumerate(lines)]
-    return "".join(f"{part}\n" for line in wide for part in _wrapped(line, int(width), how == "soft"))
+    parts = [part for line in wide for part in _wrapped(line, int(width), how != "hard")]
+    return "".join(f"{part.strip() if how == 'trimmed' else part}\n" for part in parts)
 
 
 def _wrapped(line: str, width: int, at_spaces: bool) -> list[str]:
@@ -278,9 +279,8 @@ def _wrapped(line: str, width: int, at_spaces: bool) -> list[str]:
 
 
 WRAPPED = tuple(
-    f"{prefix}, {how}, {width}"
-    for prefix in ("dmesg", "syslog")
-    for how in ("soft", "hard")
+    f"{prefix_and_how}, {width}"
+    for prefix_and_how in ("dmesg, soft", "dmesg, hard", "dmesg, trimmed", "syslog, soft", "syslog, hard")
     for width in _WIDTHS
 )
 IN_ONE_STRING = tuple(f"{how}, {prefix}" for how in _IN_ONE_STRING for prefix in ("none", "dmesg", "rsyslog"))

@@ -21,7 +21,7 @@ from oomguard.oom.log_line import (
     unmarked_line,
     without_ending,
 )
-from oomguard.oom.report_lines import is_row, is_whole
+from oomguard.oom.report_lines import is_row, is_whole, parse_columns, row_pattern
 
 Why = Literal[
     "another program",
@@ -44,10 +44,13 @@ DIGITS = str.maketrans("123456789", "000000000")
 _MESSAGE_LINES = 64
 _MESSAGE_LIMIT = 1 << 14
 """Characters and lines of a message: the longest of the kernel's has some twenty lines."""
-_WRAPPED_FROM, _WRAPPED_LINES, _FIELD_LIMIT = 72, 6, 400
+_WRAPPED_FROM, _WRAPPED_LINES, _FIELD_LIMIT = 71, 6, 400
 """A line may continue in so many more if its first word had no room; the beginning of a line."""
 _NUMBER_WIDTHS = 16
 """Numbers and spaces in two prefixes of one form differ by less."""
+_IN_ROW = re.compile(r"\[ *\d{1,10}\] ")
+_TORN_ROW = re.compile(r"\[ *\d{1,10}\](?: +-?\d{1,20}){0,15} *")
+"""A row of the task table, whatever is in it, and one that ends among its numbers."""
 _TERMINALS = frozenset((72, 76, 80, 100, 120, 132, 160))
 _STAMP = re.compile(r"\[ *\d{1,12}\.\d{1,9}[] ]")
 _MARKED = re.compile(
@@ -75,6 +78,8 @@ class Messages:
         self.cost = 0
         self._runs: dict[str, tuple[str, bool]] = {}
         self._shapes: set[str] = set()
+        self._row: re.Pattern[str] | None = None
+        """A row below the last heading."""
         self.begin_piece()
 
     def begin_piece(self) -> None:
@@ -98,10 +103,15 @@ class Messages:
             return "unknown form" if is_damaged(raw) else "another program", following
         if not line.is_marked:
             bare = self._take_unmarked(text, start, end, line.text)
-            return self._unwrapped(text, start, end, bare) if isinstance(bare, Line) else (bare, following)
-        self.cost += line.indent
-        if self._may_be_forged(text, start, line, raw):
-            return "no message of its own", following
+            if not isinstance(bare, Line):
+                return bare, following
+            line, following = self._unwrapped(text, start, end, bare)
+        else:
+            self.cost += line.indent
+            if self._may_be_forged(text, start, line, raw):
+                return "no message of its own", following
+        if "total_vm" in line.text and (columns := parse_columns(line.text)):
+            self._row = re.compile(row_pattern(columns))
         return line, following
 
     def _message(self, text: str, start: int, end: int, least: int) -> tuple[Line | None, int]:
@@ -142,13 +152,16 @@ class Messages:
 
     def _unwrapped(self, text: str, start: int, end: int, line: Line) -> tuple[Line, int]:
         """Return a message that a mail or a terminal wrapped, whose further lines have no mark."""
-        if not _is_wrapped(text, start, end):
+        is_torn = self._is_torn(line.text)
+        if not (is_torn or _is_wrapped(text, start, end)):
             return line, end + 1
         first = text[start:end]
-        decoration = first[: len(first) - len(first.lstrip(" >|\t"))]
-        glues = ("", " ") if end - start in _TERMINALS else (" ", "")
+        decoration = _decoration(first)
+        glues = ("", " ") if is_torn or end - start in _TERMINALS else (" ", "")
         parts, ends = [line.text], [end]
-        while len(parts) < _WRAPPED_LINES and end + 1 < len(text) and _is_wrapped(text, start, end):
+        while (
+            len(parts) < _WRAPPED_LINES and end + 1 < len(text) and (is_torn or _is_wrapped(text, start, end))
+        ):
             start, end = end + 1, line_end(text, end + 1)
             more = text[start : min(end, start + _FIELD_LIMIT)].rstrip("\r").removeprefix(decoration)
             self.cost += len(more) + _FURTHER_COST
@@ -160,15 +173,28 @@ class Messages:
                 break  # the name ends in the first line
             parts.append(more)
             ends.append(end)
+            is_torn = is_torn and self._is_torn(" ".join(parts))
         if len(parts) > 1 and not is_row(line.text):
             for count in range(len(parts), 1, -1):
                 for glue in glues:
                     whole = glue.join([one.strip() if glue else one for one in parts[:count]])
                     whole = without_ending(whole, first[: line.indent])
                     self.cost += len(whole)
-                    if is_whole(whole):
+                    if self._is_whole(whole):
                         return line._replace(text=whole), ends[count - 1] + 1
         return line, ends[0] + 1
+
+    def _is_torn(self, text: str) -> bool:
+        """Return whether a text is a row of a table, or its heading, that ends before the last column."""
+        if "total_vm" in text:
+            return text.startswith("[") and not is_row(text)
+        return self._row is not None and _TORN_ROW.fullmatch(text) is not None
+
+    def _is_whole(self, text: str) -> bool:
+        """Return whether a text is one of the messages about a kill, or has what its heading says."""
+        if self._row is not None and _IN_ROW.match(text) is not None:
+            return self._row.fullmatch(text) is not None
+        return is_whole(text)
 
     def _entry(self, text: str, start: int) -> Line | None:
         """Return the message of an entry that has a line for each field."""
@@ -277,6 +303,11 @@ def _is_wrapped(text: str, start: int, end: int) -> bool:
         return bool(word)
     kept = len(more) - len(more.lstrip(" "))  # of the spaces in which the line was broken
     return end - start + kept + len(word) >= _WRAPPED_FROM
+
+
+def _decoration(line: str) -> str:
+    """Return what a mail or a table put in front of a line, and in front of what was broken off."""
+    return line[: len(line) - len(line.lstrip(" >|\t"))]
 
 
 _GREPS = {":": "-", "-": ":"}

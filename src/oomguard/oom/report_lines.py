@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 from oomguard.oom.kill import (
+    COMM,
     COMM_CHARACTERS,
     fits_comm,
     is_within,
@@ -72,6 +73,11 @@ def parse_columns(text: str) -> tuple[str, ...]:
     columns = tuple(text.replace("[", " ").replace("]", " ").split())
     is_heading = len(columns) <= _COLUMNS_LIMIT and set(_HAS_ROWS).issubset(columns) and columns[-1] == "name"
     return columns if is_heading else ()
+
+
+def row_pattern(columns: tuple[str, ...]) -> str:
+    """Return the pattern of a row below that heading, with a group for each number and the name."""
+    return r"\[ *(\d{1,10})\]" + r" +(-?\d{1,20})" * (len(columns) - 2) + rf" ({COMM} *)"
 
 
 def parse_header(text: str) -> Invoker | None:

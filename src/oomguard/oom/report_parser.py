@@ -10,7 +10,6 @@ from collections.abc import Callable
 from oomguard.oom.draft import Draft
 from oomguard.oom.garbled import is_garbled_kill
 from oomguard.oom.kill import (
-    COMM,
     CONTEXT,
     Context,
     Kill,
@@ -33,6 +32,7 @@ from oomguard.oom.report_lines import (
     parse_choice,
     parse_columns,
     parse_header,
+    row_pattern,
     take_cpu,
     task_maker,
 )
@@ -227,9 +227,8 @@ class Assembler:
         draft.fields["columns"] = columns
         if draft.memory is not None:
             draft.memory.is_open = False
-        fields = r"\[ *(\d{1,10})\]" + r" +(-?\d{1,20})" * (len(columns) - 2)
-        self.row = re.compile(rf"{fields} ({COMM} *)", re.DOTALL)
-        self.row_line = re.compile(rf"{fields} ({COMM} *)(?<!\r)\n")
+        self.row = re.compile(row_pattern(columns), re.DOTALL)
+        self.row_line = re.compile(rf"{row_pattern(columns)}(?<!\r)\n")
         self._make = task_maker(columns, (draft.memory and draft.memory.page_kib) or 4)
         return finished
 
