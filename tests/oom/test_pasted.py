@@ -264,6 +264,15 @@ def test_columns_behind_each_line_are_no_part_of_it(end: str) -> None:
     assert (len(report.tasks), [kill.pid for kill in report.kills], log.unread.count) == (4, [1377], 0)
 
 
+@pytest.mark.parametrize("stamp", ["", "[   35.270000] "])
+def test_end_of_a_panic_is_no_other_panic(stamp: str) -> None:
+    """The kernel repeats its words behind the stack, which a console without times shows as they are."""
+    words = "Kernel panic - not syncing: System is deadlocked on memory"
+    lines = (words, "Call Trace:", "---[ end trace ad1803c957b45442 ]---", f"---[ end {words} ]---")
+    (report,), _ = read(*(f"{stamp}{line}" for line in lines))
+    assert (report.host, report.ending) == ("", words)
+
+
 def test_line_that_begins_a_report_is_never_lost() -> None:
     """Nor one about a kill without a pid, or a cgroup that reached its limit."""
     for line in (

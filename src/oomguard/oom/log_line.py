@@ -219,7 +219,7 @@ _WORDS = re.compile(
     r"Out of [mM]emory(?::? [KO\(]|: kill| and no killable)|Memory cgroup out of memory: [KO]"
     r"|No available memory (?:in|\()|mem_cgroup_o\w{1,40}(?:\+0x| from )|pagefault_o\w{1,20}\+0x"
     r"|[A-Z]\w{2,9} free:\d|[Kk]ill(?:ed)? process \d|oom-kill:constraint=|oom-killer: gfp_mask="
-    r"|(?:SysRq |sysrq): Manual OOM|Kernel panic - not syncing: "
+    r"|(?:SysRq |sysrq): Manual OOM|(?<!\[ end )Kernel panic - not syncing: "
     r"|CPU: \d{1,6} (?:UID: \d{1,10} )?PID: |P[Ii][Dd]: \d{1,10}, [Cc]omm: |Call Trace:|Hardware name: "
     r"|Mem-[Ii]nfo:|Node \d{1,5} \w|(?:Free|Total) swap|\d{1,20} (?:pages |reserved pages)"
     r"|(?:slab_|in)?[Aa]ctive(?:_[a-z]{1,9})?:\d|(?:free|slab_\w{1,20}|mapped):\d"
