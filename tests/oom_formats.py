@@ -286,7 +286,7 @@ Node 0 Normal: 375*4kB (UE) = 43804kB
 Free swap  = 0kB
 Total swap = 0kB
 3000000 pages RAM
-0 pages reserved
+25000 pages reserved
 Tasks state (memory values in pages):
 [  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name
 [    900]  1000   900   990000   980000  8000000        0             0 batch

@@ -203,6 +203,7 @@ class MemoryDraft:
         self.cgroup: dict[str, Amount] = {}
         self.held_kib: dict[str, int] = {}
         self.nodes_kib: dict[int, int] = {}
+        self.managed_kib = 0
         self.zones: list[Zone] = []
 
     def finished(self) -> Memory:
@@ -216,6 +217,7 @@ class MemoryDraft:
             pages=self.pages,
             cgroup=self.cgroup,
             nodes_kib=self.nodes_kib,
+            managed_kib=self.managed_kib,
             zones=tuple(self.zones),
             huge_kib=self.huge_kib,
             held_kib=self.held_kib,
@@ -224,7 +226,9 @@ class MemoryDraft:
     def take(self, text: str) -> bool:
         """Add a line about the memory of the host. Return whether it is one."""
         if (zone := _ZONE.match(text)) is not None:
-            node, size = int(zone[1] or 0), _PRESENT.search(text) or _MANAGED.search(text)
+            managed = _MANAGED.search(text)
+            node, size = int(zone[1] or 0), _PRESENT.search(text) or managed
+            self.managed_kib += 0 if managed is None else int(managed[1])
             if size is not None and (node in self.nodes_kib or len(self.nodes_kib) < _NODES_LIMIT):
                 self.nodes_kib[node] = self.nodes_kib.get(node, 0) + int(size[1])
             if len(self.zones) < _NODES_LIMIT:

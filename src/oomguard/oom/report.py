@@ -70,9 +70,9 @@ class Memory(NamedTuple):
 
     `pages` are the kernel's counters of the whole host; `cgroup` are those of the cgroup: `memory`, `swap`
     (version 2), `memory+swap` (version 1), `kmem`. `nodes_kib` is what each memory node has, the
-    kernel's own part included (node_present_pages), `huge_kib` what is set aside as huge pages. `held_kib`
-    is what the cgroup holds besides its processes: `shmem`, `slab_unreclaimable`. `page_kib` is a guess
-    unless `knows_page`.
+    kernel's own part included (node_present_pages), `managed_kib` what all have without it, `huge_kib`
+    what is set aside as huge pages. `held_kib` is what the cgroup holds besides its processes: `shmem`,
+    `slab_unreclaimable`. `page_kib` is a guess unless `knows_page`.
     """
 
     page_kib: int = 4
@@ -83,6 +83,7 @@ class Memory(NamedTuple):
     pages: dict[str, int] = {}  # noqa: RUF012 - never written to
     cgroup: dict[str, Amount] = {}  # noqa: RUF012
     nodes_kib: dict[int, int] = {}  # noqa: RUF012
+    managed_kib: int = 0
     zones: tuple[Zone, ...] = ()
     huge_kib: int = 0
     held_kib: dict[str, int] = {}  # noqa: RUF012
@@ -90,9 +91,15 @@ class Memory(NamedTuple):
 
     @property
     def total_pages(self) -> int | None:
-        """The RAM that the kernel manages, from which it computes badness."""
+        """The RAM that the kernel manages, from which it computes badness.
+
+        Kernels around 4.1 subtract the pages of CMA from the reserved ones, which do not have them
+        (lib/show_mem.c). So the zones count, if they are all there.
+        """
         if self.ram_pages is None:
             return None
+        if self.managed_kib and sum(self.nodes_kib.values()) == self.ram_pages * self.page_kib:
+            return self.managed_kib // self.page_kib
         reserved = self.reserved_pages or 0
         if reserved > self.ram_pages:  # below zero, printed without a sign
             reserved -= 1 << (32 if reserved >> 32 == 0 else 64)
