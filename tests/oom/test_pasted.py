@@ -273,6 +273,18 @@ def test_end_of_a_panic_is_no_other_panic(stamp: str) -> None:
     assert (report.host, report.ending) == ("", words)
 
 
+def test_what_follows_a_panic_is_no_part_of_its_line() -> None:
+    """Nothing may follow it at all, so the end of a block of code does."""
+    stamp = "[480156.950575] "
+    for words in ("System is deadlocked on memory", "Out of memory and no killable processes..."):
+        (report,), _ = read(f"{stamp}Kernel panic - not syncing: {words}", "```", "What now?")
+        assert report.ending == f"Kernel panic - not syncing: {words}"
+    (report,), _ = read(
+        f"{stamp}Kernel panic - not syncing: Out of memory: compulsory", "panic_on_oom is enabled"
+    )
+    assert report.ending.endswith(" panic_on_oom is enabled")
+
+
 def test_line_that_begins_a_report_is_never_lost() -> None:
     """Nor one about a kill without a pid, or a cgroup that reached its limit."""
     for line in (

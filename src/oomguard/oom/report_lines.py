@@ -35,6 +35,7 @@ _RELEASE = re.compile(r"\(?(\d{1,3}\.\d{1,5}\.\d{1,5}[^ )]{0,80})")
 _CHOICE = re.compile(r"(?:(?P<message>[\w ()]{1,80}): )?[Kk]ill process (?P<pid>\d{1,10}) \(")
 _SCORE = re.compile(r"(\d{1,20}) (?:or (?:sacrifice child|a child)|and children\.)\s*")
 _PANIC = "Kernel panic - not syncing: "
+_PANIC_ENDS = ("on memory", "processes", "enabled", "selected")
 _EXITING = re.compile(r"(?:[\w ()]{1,80}: )?OOM victim \d{1,10} \(")
 _COLUMNS = frozenset(
     "pid uid tgid total_vm rss rss_anon rss_file rss_shmem cpu "  # noqa: SIM905 - as in a heading
@@ -54,8 +55,10 @@ def is_row(text: str) -> bool:
 
 def is_whole(text: str) -> bool:
     """Return whether a text is one of the messages about a kill, to its end."""
-    if is_row(text) or is_panic(text) or parse_kill(text, has_note=False) is not None:
+    if is_row(text) or parse_kill(text, has_note=False) is not None:
         return True
+    if is_panic(text):
+        return text.rstrip(" .").endswith(_PANIC_ENDS)
     if INVOKED in text:
         return begins_report(text) and parse_header(text) is not None
     if (context := parse_context(text)) is not None:
