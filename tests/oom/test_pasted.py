@@ -40,6 +40,8 @@ def victims(*lines: str) -> list[list[int]]:
         ", file-rss:0kB, shmem-rss:0kB, UID:0, ...",
         ", file-rss:0kB[   12.000000] [ pid ]   uid  tgid total_vm      rss cpu oom_adj name",
         ", file-rss:0kB   3m           1       aks-1.17b",
+        ", file-rss:0kB, shmem-rss:0k0",
+        ", file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:9kB oom_score_a0",
         "$",
         "[/code]",
         "`,",

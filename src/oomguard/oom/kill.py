@@ -99,6 +99,8 @@ _BETWEEN = re.compile(r', UID (?P<uid>\d{1,10}),| in VE "[^"]{0,64}"| score \d{1
 """What RHEL and OpenVZ print between the name and the figures."""
 _FIGURE = re.compile(r"[,\s]{1,40}+([a-zA-Z_-]{1,20}):(-?\d{1,20})(kB)?(?!\w)")
 _CUT = re.compile(r"[a-zA-Z_-]{1,20}:-?\d{0,20}(?:k?|kB[>…│|])[>…│|]?")
+_SHORT = 4
+"""A word of so many characters may be anything without its last."""
 _CLOSING = re.compile(r"\s{0,99}[]\"'`})*|,;.\\$]{0,6}\s{0,999}")
 _NOTE = re.compile(r"[,\s]{0,99}[^\w\s,]|\s{2,99}\S")
 _FIGURES = {
@@ -184,7 +186,11 @@ def _parse_figures(line: str, at: int, *, has_note: bool) -> dict[str, int] | No
 
 
 def _is_cut(word: str) -> bool:
-    return _CUT.fullmatch(word) is not None or any(name.startswith(word.rstrip(">…│|")) for name in _FIGURES)
+    """Return whether a figure is cut; a terminal that does not wrap puts the line's last character behind."""
+    return any(
+        _CUT.fullmatch(one) is not None or any(name.startswith(one.rstrip(">…│|")) for name in _FIGURES)
+        for one in (word, word[:-1] if len(word) > _SHORT else word)
+    )
 
 
 def parse_context(line: str) -> Context | None:
