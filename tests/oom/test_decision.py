@@ -143,6 +143,7 @@ def test_victim_that_was_not_ahead_is_told() -> None:
     text = "\n".join(formats.host_report(formats.KERNELS[-1])).replace("     300 report", "       0 report")
     finding = found(text)
     assert finding.why == "lower"
+    assert "about to exit, or killed before." in dict(facts(Incident(1, finding)))["Why"]
 
 
 def test_reasons_that_the_report_gives_are_taken() -> None:

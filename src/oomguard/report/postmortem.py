@@ -242,7 +242,7 @@ def _why(incident: Incident) -> Iterator[str]:
             more = _points(first.badness - victim.badness, finding)
             yield (
                 f"By this calculation the badness of {label(first.task)} was {more} higher. The kernel prints"
-                " the table after it chose, and skips processes in vfork or about to exit."
+                " the table after it chose, and skips processes in vfork, about to exit, or killed before."
             )
 
 
