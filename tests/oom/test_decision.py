@@ -65,6 +65,16 @@ def test_thousandths_of_old_kernels_are_told_as_such() -> None:
     assert re.search(r"badness was \d+ thousandths of memory lower", shown["Next"])
 
 
+def test_least_badness_of_old_kernels_is_told_as_such() -> None:
+    """Before 5.9 no sum is below one page: protected processes are equal, whatever they use."""
+    lines = formats.host_report(formats.KERNELS[3], values=(-999, -1000, -999, -999))
+    shown = dict(facts(Incident(1, found("\n".join(lines)))))
+    assert "highest badness, 4 KiB: 156.2 MiB in RAM" in shown["Why"]
+    assert "its oom_score_adj, but at least one page." in shown["Why"]
+    assert shown["Next"].startswith("systemd-journal[240]")
+    assert "its badness was the same." in shown["Next"]
+
+
 def test_value_that_decided_is_named() -> None:
     """The smallest of three died, for its value."""
     finding = found((REPORTS / "6.18-memcg-value-decides.txt").read_text())

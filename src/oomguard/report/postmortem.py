@@ -255,13 +255,15 @@ def _sum(place: Place, finding: Finding) -> str:
         parts.append(f"{kib(task.swap * page)} in swap")
     if finding.era is not None and finding.era.counts_page_tables:
         parts.append(f"{kib(task.page_tables * page)} of page tables")
-    value = ""
+    value, unit = "", "page"
     if finding.era is not None and finding.era.is_per_mille:
-        value = ", oom_score_adj included" if task.oom_score_adj else ""
+        value, unit = ", oom_score_adj included" if task.oom_score_adj else "", "thousandth"
     elif task.oom_score_adj:
         sign = "-" if task.oom_score_adj < 0 else "+"
         point = kib((finding.point_pages or 0) * page)
         value = f" {sign} {abs(task.oom_score_adj)} × {point} for its oom_score_adj"
+    if finding.era is not None and place.badness == finding.era.least and task.oom_score_adj < 0:
+        value = f"{value}, but at least one {unit}"
     verb = "Its badness was" if finding.why == "lower" else "It had the highest badness,"
     return f"{verb} {_points(place.badness, finding)}: {' + '.join(parts)}{value}."
 
@@ -283,8 +285,9 @@ def _next(incident: Incident) -> Iterator[str]:
         return
     assert runner_up.badness is not None
     held, value = size(runner_up.pages, finding), runner_up.task.oom_score_adj
-    less = _points(victim.badness - runner_up.badness, finding)
-    yield f"{label(runner_up.task)} ({held}, oom_score_adj {value}): its badness was {less} lower."
+    less = victim.badness - runner_up.badness
+    than = f"{_points(less, finding)} lower" if less else "the same"
+    yield f"{label(runner_up.task)} ({held}, oom_score_adj {value}): its badness was {than}."
     decider = finding.decider
     if largest is None:
         return
