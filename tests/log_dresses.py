@@ -88,6 +88,7 @@ PREFIXES = {
     "Loki": '2026-10-12T19:00:21Z {{host="db1", job="kernel"}} ',
     "describe node": "  Warning  OOMKilling  5m12s  kernel-monitor  ",
     "compose": "web_1  | ",
+    "kubectl get events, tabs": "5m12s\tnode-1\tNode\t\tWarning\tOOMKilling\tkernel-monitor, node-1\t",
     "kubectl get events": "5m12s  Warning  OOMKilling  node/aks-1  ",
     "MediaTek": "<4>[ 8523.347168]<2> (2)[1234:binder]",
     "bullets": "  * ",

@@ -246,7 +246,7 @@ def find_message(line: str) -> int:
 
 def is_decoration(prefix: str) -> bool:
     """Return whether a prefix is only what mails, tables and grep add, or the time of dmesg --time-format."""
-    if " OOMKilling " in prefix:  # an event of Kubernetes
+    if "OOMKilling" in prefix.split():  # an event of Kubernetes
         return True
     return _DECORATION.fullmatch(WHEN.sub("", prefix, count=1) if prefix[-1:] == " " else prefix) is not None
 
