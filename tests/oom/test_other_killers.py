@@ -85,6 +85,10 @@ LINES = {
         "lowmemorykiller: Kill 'com.example' (6870), uid 10083, oom_score_adj 900 to free 27kB rss, 9kB swap",
         "Not the kernel: Android's low memory killer killed com.example[6870] for low memory.",
     ),
+    "lmkd, Samsung": (
+        "lmkd    : Reclaim 'com.example' (6870), uid 10083, oom_score_adj 975, state 19 to free 27kB rss",
+        "Not the kernel: Android's low memory killer killed com.example[6870] for low memory.",
+    ),
     "lmkd, oldest": (
         "lowmemorykiller: send sigkill to 6870 (com.example), adj 900, size 2700",
         "Not the kernel: Android's low memory killer killed com.example[6870] for low memory.",

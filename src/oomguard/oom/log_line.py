@@ -293,7 +293,8 @@ _REPORT = re.compile(
 # Lines of other programs
 
 
-_PROGRAM = re.compile(r"(?<![^\s|\]>])(\[talos\]|[A-Za-z][\w.@-]{0,60}(?:\[\d{1,10}\])?:) ")
+_PROGRAM = re.compile(r"(?<![^\s|\]>])(\[talos\]|[A-Za-z][\w.@-]{0,60}(?:\[\d{1,10}\]|[ ]{1,5}(?=: ))?:) ")
+"""The name of a program, which logcat fills to eight characters."""
 
 
 def split_program(line: str) -> tuple[str | None, Line] | None:
@@ -307,7 +308,7 @@ def split_program(line: str) -> tuple[str | None, Line] | None:
     if found is None:
         start += len(line[start:]) - len(line[start:].lstrip(" >|\t:"))
         return None, Line(line[start:], when)
-    program = found[1].strip("[]:").partition("[")[0]
+    program = found[1].strip("[]: ").partition("[")[0]
     if program.endswith(UNIT_SUFFIXES):  # systemd's words without its name
         return None, Line(line[found.start() :], when)
     host = line[start : found.start()].split()

@@ -206,9 +206,9 @@ _KILLERS = (
     ),
     _Killer(
         ("lowmemorykiller", "lmkd"),
-        ("Kill '", "Killing '", "send sigkill to "),
+        ("Kill '", "Killing '", "Reclaim '", "send sigkill to "),
         re.compile(
-            r"Kill(?:ing)? '(?P<comm>.{0,60}?)' \((?P<pid>\d{1,10})\)(?:, uid (?P<uid>\d{1,10}))?"
+            r"(?:Kill(?:ing)?|Reclaim) '(?P<comm>.{0,60}?)' \((?P<pid>\d{1,10})\)(?:, uid (?P<uid>\d{1,10}))?"
             r"|send sigkill to (?P<old_pid>\d{1,10}) \((?P<old_comm>.{0,60}?)\), (?:oom_)?(?:score_)?adj -?\d"
         ),
         _process("Android's low memory killer"),
