@@ -338,6 +338,20 @@ def test_reserved_pages_without_those_of_cma_are_no_memory_gained(reserved: str)
     assert found(lines).report.memory.total_pages == 250000
 
 
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "Out of memory and no killable processes...",
+        "Kernel panic - not syncing: System is deadlocked on memory",
+    ],
+)
+def test_kill_behind_the_end_of_a_report_is_another_ones(ending: str) -> None:
+    """Its own lines may be left out, or rate-limited. A cgroup that could kill nothing is not its reason."""
+    first, second = read(f"[    1.0] {HEADER}", f"[    1.1] {ending}", "[    1.9] Killed process 9 (b)")
+    assert (first.ending, first.kills) == (ending, ())
+    assert headline(examine(second)) == "b[9] was killed: memory ran out."
+
+
 def test_formula_of_2_6_18_is_not_assumed_to_be_new() -> None:
     """It begins the line of a kill as 5.1 does."""
     finding = found("oom-killer: gfp_mask=0x201d2, order=0", "Out of memory: Killed process 7, UID 9, (a).")

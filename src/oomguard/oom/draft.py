@@ -67,6 +67,8 @@ class Draft:
 
     def can_take(self, chosen: Context | Choice) -> bool:
         """Return whether what was chosen may be the report's, which has one line of each kind."""
+        if self.killed_nothing:
+            return False
         both = (self.choice, self.context)
         same, other = both if isinstance(chosen, Choice) else reversed(both)
         return same is None and (other is None or other.pid == chosen.pid)
@@ -81,6 +83,8 @@ class Draft:
         if self.kills:
             first = next(iter(self.kills.values()))
             return bool(self.fields.get("group")) and kill.message == first.message
+        if self.killed_nothing:
+            return False
         context = self.context
         if self.has_other_choice and self.choice is not None and self.choice.pid != kill.pid:
             return False
@@ -100,6 +104,12 @@ class Draft:
             self.kills[kill.pid] = kill
         self.last = line
         self.ended = True
+
+    @property
+    def killed_nothing(self) -> bool:
+        """Whether it ended without a victim: a kill that follows is another report's."""
+        is_panic = self.ended and not self.kills
+        return is_panic or str(self.fields.get("ending")).startswith("Out of memory and no killable")
 
     @property
     def has_details(self) -> bool:
