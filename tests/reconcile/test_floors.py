@@ -68,6 +68,14 @@ def test_a_lowering_moves_the_floor_and_a_restore_moves_it_back(host: Host) -> N
     assert host.state == (0, 0)
 
 
+def test_a_value_that_only_the_moved_floor_allows_is_not_its_own(host: Host) -> None:
+    """Else a process could keep immunity when its rule is gone."""
+    host.give(-900)
+    host.proc.set_oom_score_adj(PID, -899)
+    host.give()
+    assert host.state == (0, 0)
+
+
 def test_a_lowering_that_the_floor_allows_takes_no_privilege(tmp_path: Path) -> None:
     """A daemon that manages its own value keeps the right to, exactly."""
     host = Host(tmp_path, floor=-1000, privilege=FakePrivilege())

@@ -159,7 +159,7 @@ def reclaimed(entry: Entry, value: int, handle: ProcessHandle) -> Entry:
     An ordinary process can get below its original value in no other way. Otherwise a child that lowers itself
     by one before it is checked would stay immune for good.
     """
-    stole = entry.moved_floor and entry.given < value < entry.original and not entry.is_ours(value)
+    stole = entry.moved_floor and entry.given < value < entry.original
     if not stole or handle.may_lower_itself:
         return entry
     return entry._replace(given_before=value, is_written=False)
