@@ -374,10 +374,10 @@ def _rules(facts: HostFacts) -> Iterator[DraftRule]:
             one for one in facts.running if one.name in row.names and one.is_service and not one.in_container
         ]
         names = sorted({one.name for one in found})
-        users = sorted({one.user for one in found if one.user})
+        users = sorted({one.user for one in found})
         if not found:
             continue
         conditions: dict[str, list[str | int]] = {"name": [*names]}
-        if row.has_user and users:
+        if row.has_user:
             conditions["user"] = [int(user) if user.isdecimal() else user for user in users]
         yield DraftRule(conditions, row.value, row.because, scope=row.scope)
