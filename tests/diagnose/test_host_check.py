@@ -143,6 +143,8 @@ def test_a_unit_with_another_value_is_named(check: Check, root: Path, proc: Fake
     proc.process(Process(Identity(20, 1), b"db", cgroup="/system.slice/system-db.slice/db@7.service"))
     rule = "rules:\n- {name: db, oom_score_adj: -800}\n"
     assert check(rule) == {}
+    put(root, "usr/lib/systemd/system/db@.service", "[Service]\nOOMScoreAdjust=low\n")
+    assert check(rule) == {}, "systemd ignores it"
     put(root, "usr/lib/systemd/system/db@.service", "[Service]\nOOMScoreAdjust=-800\n")
     assert check(rule) == {}
     put(root, "etc/systemd/system/db@.service.d/x.conf", "[Service]\nOOMScoreAdjust=-0x320\n")

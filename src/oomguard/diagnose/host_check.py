@@ -301,10 +301,11 @@ def _units(policy: Policy, seen: Seen, units: Units) -> Iterator[Fault]:
         # user@1000.service sets its manager's value; a user's units set their own.
         for unit in sorted({"" if user_unit(cgroup) else system_unit(cgroup) for cgroup in cgroups}):
             said = units.setting(unit, "OOMScoreAdjust") if unit else None
-            if said is None or not said.value or rule.terms.value.kind == "keep":
-                continue  # an empty value resets those before it
-            wanted = rule.terms.value.wanted(_number(said.value) or 0)
-            if _number(said.value) == wanted:
+            own = None if said is None else _number(said.value)
+            if said is None or own is None:
+                continue  # an empty value resets those before it, and systemd ignores what is no number
+            wanted = rule.terms.value.wanted(own)
+            if wanted == own:
                 continue
             yield _at_rule(
                 policy,
