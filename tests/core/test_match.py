@@ -135,6 +135,13 @@ def test_a_rule_that_cannot_be_tried_is_told_with_the_reason() -> None:
     ]
 
 
+def test_a_name_decides_only_if_the_kernel_cannot_have_cut_it() -> None:
+    """The rest of a name of 15 bytes is in the command line, which a process can rewrite."""
+    matcher = Matcher([rule("a*")])
+    assert matcher.is_decided_by_name(b"a" * 14)
+    assert not matcher.is_decided_by_name(b"a" * 15)
+
+
 def test_names_that_collide_at_15_bytes_are_kept_apart() -> None:
     """748 groups of names in a public rule set are equal in the 15 bytes the kernel keeps."""
     rules = [rule("gnome-terminal-server", number=0), rule("gnome-terminal-client", number=1)]
@@ -144,6 +151,7 @@ def test_names_that_collide_at_15_bytes_are_kept_apart() -> None:
 def test_a_full_name_needs_an_argument_that_begins_with_comm() -> None:
     """Where none does, comm is all there is."""
     assert full_name(b"a" * 15, (b"/bin/" + b"a" * 20,)) == b"a" * 20
+    assert full_name(b"a" * 15, (b"/bin/" + b"a" * 20 + b" --title",)) == b"a" * 20
     assert full_name(b"a" * 15, (b"/bin/b",)) == b"a" * 15
     assert full_name(b"short", (b"/bin/shorter",)) == b"short"
 
