@@ -17,6 +17,7 @@ def policy(rules: str, sysctls: str = "", files: str = "abc") -> Policy:
 
 def test_a_file_that_lost_all_it_declared_is_emptied() -> None:
     """With the numbers of its rules, and how many sysctls."""
+    assert emptied(policy("a", "b"), policy("a")) == [Emptied("b", frozenset(), 1)]
     before = policy("abab", "b")
     assert emptied(before, policy("aa")) == [Emptied("b", frozenset({1, 3}), 1)]
     assert emptied(before, policy("")) == [
