@@ -67,6 +67,19 @@ def test_what_depends_on_each_other_is_refused_as_one() -> None:
     assert reason.reason.startswith("CommitLimit would be 30 KiB")
 
 
+def test_what_depends_on_nothing_else_is_refused_alone() -> None:
+    """One limit that would take the host down keeps no other sysctl from its value."""
+    changes = diff_sysctls(
+        policy(min_free_kbytes=900, swappiness=10),
+        {"vm.min_free_kbytes": 8, "vm.swappiness": 60},
+        Memory(1000, 0, 0, 500, 400),
+        {},
+        cause="policy",
+    )
+    assert [change.name for change in changes if change.obstacle is not None] == ["vm.min_free_kbytes"]
+    assert len(changes) == 2
+
+
 def test_huge_pages_alone_are_refused_where_they_lower_a_limit_in_force() -> None:
     """Strict accounting is the host's own, and the policy does not name it."""
     host = Memory(16_777_216, 0, 0, 8_388_608, 6_291_456, 0, 2048, 16_000_000)
