@@ -128,6 +128,12 @@ def test_name_cannot_be_taken_for_fields(comm: str) -> None:
     assert context.task_memcg == "/a/some,task=thing-or-other"
 
 
+def test_name_cannot_be_taken_for_the_field_where_the_kernel_has_no_memory_cgroups() -> None:
+    """Nothing is left out before `task=` there."""
+    line = "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),task=x task=y,pid=3,uid=9"
+    assert parse_context(line) == Context("none", 3, "x task=y", 9)
+
+
 @pytest.mark.parametrize(
     "line",
     [
