@@ -402,6 +402,13 @@ def test_signals_to_one_process_are_one_kill() -> None:
     assert len(read(line + line.replace("4711", "4712"))) == 2
 
 
+def test_kill_of_the_same_unit_an_hour_later_is_another_one() -> None:
+    """It may have been started again."""
+    line = f"{SYSLOG}{LINES['systemd'][0]}\n"
+    assert len(read(line + line)) == 1
+    assert len(read(line + line.replace(" 19:", " 20:"))) == 2
+
+
 def test_reports_of_our_own_kernels_have_no_other_kills() -> None:
     """Nothing in them is taken for one."""
     for path in (Path(__file__).parent.parent / "reports").glob("*.txt"):
