@@ -84,6 +84,16 @@ def test_value_that_decided_is_named() -> None:
     assert (finding.victim.task.comm, finding.largest.task.comm) == ("cache-worker", "db-server")
 
 
+def test_value_of_the_victim_is_named_where_either_one_sufficed() -> None:
+    """With 0, the victim would have had less than the largest with its -200."""
+    text = (REPORTS / "6.18-memcg-value-decides.txt").read_text()
+    for before, after in ((" 0 db", " -200 db"), ("500 cache", "100 cache"), (" 0 report", " -500 report")):
+        text = text.replace(before, after)
+    decider = found(text).decider
+    assert decider is not None
+    assert decider.task.comm == "cache-worker"
+
+
 def test_value_that_would_not_have_sufficed_is_not_blamed() -> None:
     """With 0, the largest would still have had less than the victim with its 700: all values decided."""
     shown = dict(facts(Incident(1, found((REPORTS / "7.2-host.txt").read_text()))))
