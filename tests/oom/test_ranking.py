@@ -2,7 +2,7 @@
 
 from oomguard.core.decide import Decision, Obstacle
 from oomguard.core.process import Identity
-from oomguard.oom.badness import Usage
+from oomguard.oom.badness import Usage, era_of
 from oomguard.oom.ranking import Candidate, Domain, Reserve, rank, reserve_new, reserve_now
 
 DOMAIN = Domain(1_000_000)
@@ -38,6 +38,15 @@ def test_the_largest_goes_first_and_the_exempt_last() -> None:
     )
     assert pids([*found]) == [5, 4, 2, 1, 3]
     assert [one.now.place for one in found] == [1, 2, 3, None, None]
+
+
+def test_an_old_kernel_spares_root() -> None:
+    """It takes 3 % off: this host's kernel may be one of those before 4.17."""
+    candidates = [candidate(1, 1000, is_admin=True), candidate(2, 980)]
+    era = era_of("4.4.0")
+    assert era is not None
+    assert pids([*rank(candidates, DOMAIN)]) == [1, 2]
+    assert pids([*rank(candidates, DOMAIN._replace(era=era))]) == [2, 1]
 
 
 def test_a_policy_gives_every_process_a_second_place() -> None:
