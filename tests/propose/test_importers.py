@@ -222,6 +222,8 @@ def test_continued_lines_of_earlyoom_are_one(tmp_path: Path) -> None:
     unit = tmp_path / "earlyoom.service"
     default.write_text("EARLYOOM_ARGS='--prefer ^a#b$' # don't\n")
     assert rules(earlyoom.import_files([str(default)])) == [("name=a#b", "at_least 300")]
+    default.write_text("EARLYOOM_ARGS=\\\n\"--prefer '^a$'\"\n")
+    assert rules(earlyoom.import_files([str(default)])) == [("name=a", "at_least 300")]
     unit.write_text("[Service]\nExecStart=/usr/bin/earlyoom \\\n  -r 60 \\\n  --prefer '^a$'\n")
     assert rules(earlyoom.import_files([str(unit)])) == [("name=a", "at_least 300")]
 
