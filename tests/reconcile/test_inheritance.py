@@ -124,6 +124,20 @@ def test_a_process_that_becomes_a_users_is_judged_anew(host: Host) -> None:
     assert refused.result == "refused"
 
 
+def test_a_process_that_becomes_roots_is_judged_anew(host: Host) -> None:
+    """A rule must not protect it before, and a later one raises it meanwhile."""
+    protecting = Rule(0, (b"cron",), Terms(Value("exact", -900)), "p.yaml", 1)
+    raising = Rule(1, (b"cron",), Terms(Value("exact", 100)), "p.yaml", 2)
+    host.reconciler.adopt(Policy(rules=(protecting, raising)))
+    host.start(12, b"cron", uid=1000)
+    for _ in range(2):
+        host.look(12)
+    assert host.value(12) == 100
+    host.proc.process(Process(Identity(12, 2), b"cron", oom_score_adj=100))
+    host.look(12)
+    assert host.value(12) == -900
+
+
 def test_impostors_take_no_place_from_watched_parents(tmp_path: Path) -> None:
     """However many there are."""
     host = Host(tmp_path)

@@ -63,6 +63,15 @@ def test_a_process_that_takes_another_name_stays_raised(
     assert changes(reconciler) == [800]
 
 
+def test_one_that_takes_a_name_that_is_raised_more_is_raised_more(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
+) -> None:
+    """It escapes nothing by that."""
+    reconciler = started(proc, procfs, policy(f"{RULES[:-1]}, {{name: boar, oom_score_adj: 900}}]"))
+    rename(proc, "boar")
+    assert changes(reconciler) == [900]
+
+
 def test_running_a_program_of_the_same_name_does_not_free_it_later(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
 ) -> None:
