@@ -266,10 +266,12 @@ def test_a_folder_that_cannot_be_made_anew_is_an_error_of_its_own(folder: StateF
     else:
         os.mkdir(folder.path)
         os.chmod(folder.path, 0o777)
+    descriptors = os.listdir("/proc/self/fd")
     for write in (lambda: folder.replace("ledger", b""), lambda: folder.open_file("ledger", os.O_WRONLY)):
         with pytest.raises(OSError, match=folder.path) as caught:
             write()
         assert caught.value.errno == errno.ESTALE
+    assert os.listdir("/proc/self/fd") == descriptors  # it will be tried again and again
     if other is not None:
         other.close()
 
