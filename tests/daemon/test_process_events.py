@@ -150,6 +150,16 @@ def test_a_program_that_needs_nothing_is_passed_over(subscription: Subscription)
     assert (subscription.wire.pids, subscription.queue.urgent) == ([], set())
 
 
+def test_a_program_of_any_name_may_have_inherited_a_value_while_forks_were_lost(
+    subscription: Subscription,
+) -> None:
+    """Nobody knows whose child it is, so it is checked at once."""
+    managed = subscription.work.reconciler.managed
+    managed.ledger.record(Identity(8, 1), Entry(0, -900))
+    managed.forget_forks()
+    assert not subscription.work.reconciler.needs_nothing(7)
+
+
 def test_a_program_that_may_need_something_is_checked_at_once(subscription: Subscription) -> None:
     """Here it has ended, so that it is forgotten; and the children it forked before are known first."""
     managed = subscription.work.reconciler.managed

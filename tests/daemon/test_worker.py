@@ -301,6 +301,7 @@ def test_short_of_memory_everything_is_dropped_and_a_pass_follows_soon(work: Wor
     begun = time.monotonic()
     work.worker.clear()
     assert not work.worker.is_busy
+    assert work.reconciler.managed.asks_parents
     assert (work.status.losses, work.ended) == (1, [])
     due = work.due("pass")
     assert due is not None
