@@ -303,6 +303,18 @@ def test_a_pid_that_is_used_again_starts_anew(
     assert (proc.root / "20/oom_score_adj").read_text() == "0\n"
 
 
+def test_a_program_that_one_with_the_same_pid_ran_frees_no_child(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
+) -> None:
+    """It ended before it was examined."""
+    reconciler = started(proc, procfs, policy(RULES))
+    reconciler.managed.executed[21] = 9
+    reconciler.managed.on_fork(20, 21, 10)
+    child = Process(Identity(21, 9), b"sheep", parent_pid=20, uid=PERSON, oom_score_adj=800)
+    proc.process(child, forked=True)
+    assert changes(reconciler) == []
+
+
 @pytest.mark.parametrize("own", [0, 800])
 def test_a_child_of_one_with_a_pid_that_is_used_again_is_not_raised(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], own: int

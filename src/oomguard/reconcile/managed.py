@@ -137,6 +137,8 @@ class ManagedProcesses:
             self.ledger.forget_process(child)  # it had this pid before, and its last children are known
             self._stop_sharing(child, old)
             old.raised_by = None
+        if self.executed.get(child, at_ns) < at_ns:
+            del self.executed[child]  # the same: it ran a program and ended before it was examined
         is_known = parent in self.known or parent in self.descents
         self._set_descent(child, self._passed_on(parent, at_ns) if is_known else UNRELATED)
         if parent == INIT_PID:
