@@ -98,6 +98,40 @@ def test_one_that_chooses_a_higher_value_meanwhile_stays_raised(
     assert changes(reconciler) == [0]
 
 
+HOG, LAMB = "name: hog, oom_score_adj", "name: lamb, oom_score_adj"
+
+
+@pytest.mark.parametrize(
+    ("rules", "own", "steps"),
+    [
+        (f"{{{HOG}: 800}}, {{user: {PERSON}, oom_score_adj: 100}}", 0, [900, 5]),
+        (f"{{{HOG}: 800}}", 0, [900, "sheep", 5]),
+        (f"{{{HOG}: 800}}, {{{LAMB}: keep}}", 800, ["lamb", 5]),
+        (f"{{{HOG}: {{at_least: 800}}}}, {{{LAMB}: {{at_least: 100}}}}", 900, ["lamb", 5]),
+        (f"{{{HOG}: {{at_least: 800}}}}, {{{LAMB}: keep}}", 0, [900, "lamb", 5]),
+    ],
+)
+def test_a_high_value_of_its_own_frees_no_process(
+    proc: FakeProc,
+    procfs: Procfs,
+    policy: Callable[[str], Policy],
+    rules: str,
+    own: int,
+    steps: list[int | str],
+) -> None:
+    """It may choose one at any time, and a lower one later: no rule that leaves it that raises it."""
+    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, oom_score_adj=own))
+    reconciler = Reconciler(policy(f"rules: [{rules}]"), Ledger(), procfs)
+    for step in ("hog", *steps):
+        if isinstance(step, str):
+            proc.rename(20, step.encode())
+        else:
+            proc.set_oom_score_adj(20, step)
+        reconciler.process(20, "exec", 0.0)
+        assert proc.oom_score_adj(20) >= 800
+    assert proc.oom_score_adj(20) == 800
+
+
 @pytest.mark.parametrize("name", ["sheep", "lamb"])
 def test_one_that_had_the_rules_value_by_itself_stays_raised(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], name: str

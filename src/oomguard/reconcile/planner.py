@@ -10,7 +10,7 @@ from oomguard.core.entry import Entry, own_value
 from oomguard.core.match import first_unmet, quick_unmet
 from oomguard.core.overcommit import Peak
 from oomguard.core.process import UnknownFactError
-from oomguard.core.rule import LEFT_BY, Rule, Value
+from oomguard.core.rule import LEFT_BY, OOM_SCORE_ADJ_MIN, Rule, Value
 from oomguard.core.sysctl_diff import diff_sysctls, left_alone, refusal_of
 from oomguard.core.trust import ControlledBy, controlled_by, trust_refusal
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
@@ -134,7 +134,7 @@ class Planner:
             is_undecided, rule = self._meanwhile(handle, known, rule, unknown)
             raised_by, is_held = known.raised_by, known.is_held
         elif is_known and (raising := self._managed.raising(handle, known)) is not None:
-            rule, is_held = self._unescaped(handle, known, raising, rule, refused)
+            rule, is_held = self._unescaped(handle, known, raising, rule)
             raised_by = raising.number if is_held else None
         decision, is_unchanged = None, False
         if not is_undecided and (
@@ -151,8 +151,9 @@ class Planner:
             decision = decide(handle.identity, handle.comm, situation, match, is_held=is_held)
             rule = decision.rule
             if rule is not None and decision.obstacle is None and decision.wanted == decision.current:
-                if raised_by is None and decision.entry is None and decision.current > 0:
-                    raised_by = rule.number if rule.terms.value.raises else None
+                is_own = decision.entry is None or not decision.entry.is_ours(decision.current)
+                if raised_by is None and is_own and decision.current > 0 and rule.terms.value.raises:
+                    raised_by = rule.number
                 is_plain = refused is None and unknown is None and not is_held
                 is_unchanged = is_plain and self._is_unchanged(handle, decision, rule)
         elif unknown is None and fork_watch is None:
@@ -212,7 +213,6 @@ class Planner:
         known: Known,
         raising: Rule,
         found: Rule | None,
-        refused: tuple[Rule, Refusal] | None,
     ) -> tuple[Rule | None, bool]:
         """Return the rule to apply, and whether that is the one that raised the process so far, not `found`.
 
@@ -224,15 +224,13 @@ class Planner:
         or set a higher one; and so does what it forks, whatever value that set meanwhile. A process in a
         cgroup that only root can move it to has left the rule.
         """
-        still = (found, None if refused is None else refused[0])
-        if raising.number in [other.number for other in still if other is not None]:
+        is_same = found is not None and found.number == raising.number
+        if is_same or self._did_nothing(handle, known, raising):
             return found, False
-        if self._did_nothing(handle, known, raising):
-            return found, False
-        entry = known.entry
-        own = own_value(entry, handle.read_oom_score_adj())
-        original = own if entry is None else entry.original
-        is_raised_less = wanted_by(raising, original) <= wanted_by(found, original)
+        entry, own = known.entry, own_value(known.entry, handle.read_oom_score_adj())
+        # What a process chose does not count as given by a rule that allows it: it can choose less later.
+        lowest = OOM_SCORE_ADJ_MIN if entry is None or found is not None else entry.original
+        is_raised_less = wanted_by(raising, lowest) <= wanted_by(found, lowest)
         if (found is not None or entry is not None) and is_raised_less:
             return found, False
         unmet = quick_unmet(raising, handle)
