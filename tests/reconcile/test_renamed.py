@@ -109,6 +109,7 @@ HOG, LAMB = "name: hog, oom_score_adj", "name: lamb, oom_score_adj"
         (f"{{{HOG}: 800}}, {{{LAMB}: keep}}", 800, ["lamb", 5]),
         (f"{{{HOG}: {{at_least: 800}}}}, {{{LAMB}: {{at_least: 100}}}}", 900, ["lamb", 5]),
         (f"{{{HOG}: {{at_least: 800}}}}, {{{LAMB}: keep}}", 0, [900, "lamb", 5]),
+        (f"{{user: {PERSON}, {HOG}: 800}}, {{user: {PERSON}, oom_score_adj: -500}}", 900, ["lamb", 5]),
     ],
 )
 def test_a_high_value_of_its_own_frees_no_process(

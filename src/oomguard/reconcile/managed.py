@@ -345,7 +345,7 @@ class ManagedProcesses:
     def _raised_by(self, pid: int, one: Known) -> int | None:
         """Return the number of the rule that raises a process, or raised the one whose program it runs."""
         if one.entry is not None and one.rule is not None:
-            return one.rule if one.entry.given > one.entry.original else None
+            return one.rule if one.entry.given > min(0, one.entry.original) else None
         return self.descents.get(pid, UNRELATED).raised_by if one.raised_by is None else one.raised_by
 
     def _passed_on(self, parent: int, at_ns: int) -> Descent:

@@ -150,12 +150,12 @@ class Planner:
             match = Match(rule, refused, unknown)
             decision = decide(handle.identity, handle.comm, situation, match, is_held=is_held)
             rule = decision.rule
-            if rule is not None and decision.obstacle is None and decision.wanted == decision.current:
-                is_own = decision.entry is None or not decision.entry.is_ours(decision.current)
-                if raised_by is None and is_own and decision.current > 0 and rule.terms.value.raises:
+            if rule is not None and decision.obstacle is None:
+                if raised_by is None and decision.wanted == decision.own and rule.terms.value.raises:
                     raised_by = rule.number
                 is_plain = refused is None and unknown is None and not is_held
-                is_unchanged = is_plain and self._is_unchanged(handle, decision, rule)
+                is_met = decision.wanted == decision.current
+                is_unchanged = is_plain and is_met and self._is_unchanged(handle, decision, rule)
         elif unknown is None and fork_watch is None:
             return _NOTHING
         return Finding(
