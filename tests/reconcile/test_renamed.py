@@ -133,6 +133,17 @@ def test_a_high_value_of_its_own_frees_no_process(
     assert proc.oom_score_adj(20) == 800
 
 
+def test_a_rule_for_less_than_a_process_chose_is_refused(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
+) -> None:
+    """It still matches: that a process chose more is no escape, and lowering that takes trust."""
+    rules = f"rules: [{{{HOG}: 800}}, {{user: {PERSON}, oom_score_adj: 100}}]"
+    reconciler = started(proc, procfs, policy(rules))
+    proc.set_oom_score_adj(20, 900)
+    (outcome,) = reconciler.everything("resync", 0.0)
+    assert (outcome.result, outcome.change.before, outcome.change.after) == ("refused", 900, 800)
+
+
 @pytest.mark.parametrize("name", ["sheep", "lamb"])
 def test_one_that_had_the_rules_value_by_itself_stays_raised(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], name: str

@@ -136,6 +136,8 @@ class Planner:
         elif is_known and (raising := self._managed.raising(handle, known)) is not None:
             rule, is_held = self._unescaped(handle, known, raising, rule)
             raised_by = raising.number if is_held else None
+            if is_held and refused is not None and refused[0].number == raising.number:
+                rule = None  # it still matches, but asks for less than the process chose
         decision, is_unchanged = None, False
         if not is_undecided and (
             rule is not None
