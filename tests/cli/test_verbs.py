@@ -750,6 +750,17 @@ def test_status_of_a_daemon_shows_what_it_wrote(oomguard: Oomguard, tmp_path: Pa
     assert document["daemon"]["pid"] == 10
 
 
+def test_explain_sees_executables_as_the_daemon_does(
+    oomguard: Oomguard, policy: Path, proc: FakeProc, tmp_path: Path
+) -> None:
+    """Else it would promise what the daemon never does: process 10, which has no CAP_SYS_PTRACE."""
+    policy.write_text("rules: [{exe: /usr/bin/x, oom_score_adj: 300}]\n")
+    proc.process(Process(Identity(30, 1), b"x", uid=12345, exe="/usr/bin/x"))
+    assert "will be set to 300" in oomguard("explain", "30").out
+    write_status(tmp_path / "state", Identity(10, 1))
+    assert "exe is unreadable without CAP_SYS_PTRACE" in oomguard("explain", "30").out
+
+
 def test_status_names_an_empty_policy_and_one_that_it_ignores(
     oomguard: Oomguard, proc: FakeProc, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.text import counted, printable
 from oomguard.kernel.hidepid import hides_processes
 from oomguard.kernel.host_facts import observe_host
-from oomguard.kernel.process_rights import observe_rights, own_rights
+from oomguard.kernel.process_rights import observe_rights, own_rights, see_as
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.policy.fault import PolicyError
@@ -97,7 +97,8 @@ class ThisHost(NamedTuple):
     def open_preview(self, policy: Policy, *, needs_ledger: bool = False, warns: bool = True) -> Preview:
         """Return a preview of a policy on this host, which cannot change anything. Close it at the end.
 
-        The rights that count are those of the running daemon, or the caller's if none runs.
+        The rights that count are those of the running daemon, or the caller's if none runs: to write values
+        and to read executables.
         With `warns`, prints that original values are missing if this user cannot read the ledger, and that
         the daemon uses another policy if this is the default.
         OomguardError: `needs_ledger`, and there is no state folder, or this user cannot read it.
@@ -131,6 +132,7 @@ class ThisHost(NamedTuple):
                         known.raised_by, known.is_held = number, True
             with suppress(OSError):
                 rights = observe_rights(procfs, daemon.identity.pid)
+                see_as(procfs, daemon.identity.pid)
         return Preview(reconciler, rights, contended, denied, policy_in_use=used)
 
     def warn_of_missing(self, policy: Policy) -> None:

@@ -1,17 +1,18 @@
-"""Which values a process can change, and which files are on read-only mounts."""
+"""What a process can change and read: values, executables, and files on read-only mounts."""
 
 import os
 
 from oomguard.core.decide import Rights
 from oomguard.kernel.capability import (
     CAP_DAC_OVERRIDE,
+    CAP_SYS_PTRACE,
     CAP_SYS_RESOURCE,
     has,
     parse_effective,
     parse_permitted,
 )
 from oomguard.kernel.proc_files import status_line
-from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 
 
 def own_rights() -> Rights:
@@ -23,6 +24,21 @@ def own_rights() -> Rights:
 def observe_rights(procfs: Procfs, pid: int) -> Rights:
     """Return the rights of a process. OSError: it has ended, or is hidden."""
     return parse_rights(procfs.read(f"{pid}/status"))
+
+
+def see_as(procfs: Procfs, pid: int) -> None:
+    """Read executables only where a process can, too. OSError: as for `observe_rights`."""
+    status = procfs.read(f"{pid}/status")
+    _, uid, *_ = status_line(status, b"Uid").split()
+    permitted = parse_permitted(status)
+
+    def shows_exe(handle: ProcessHandle) -> bool:
+        other = handle.read("status")
+        is_own = set(status_line(other, b"Uid").split()[:3]) == {uid}
+        return is_own and not parse_permitted(other) & ~permitted  # kernel/ptrace.c:__ptrace_may_access
+
+    if not has(parse_effective(status), CAP_SYS_PTRACE):
+        procfs.shows_exe = shows_exe
 
 
 def parse_rights(status: bytes) -> Rights:

@@ -8,7 +8,7 @@ and write may raise these errors (`GONE`).
 import errno
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice
@@ -75,6 +75,8 @@ class Procfs:
         self.containers = Containers()
         self.dynamic_uids = "/run/systemd/dynamic-uid"
         """Where systemd has a file for each uid that it allocated (src/core/dynamic-user.c)."""
+        self.shows_exe: Callable[[ProcessHandle], bool] | None = None
+        """Whether an executable counts as readable, if that is not up to the rights of this process."""
 
     def close(self) -> None:
         """Close the descriptor; nothing can be read afterwards."""
@@ -436,6 +438,8 @@ class ProcessHandle:
     @property
     def exe(self) -> str | None:
         """The executable's path; None for other users' processes without CAP_SYS_PTRACE."""
+        if self._procfs.shows_exe is not None and not self._procfs.shows_exe(self):
+            return None
         return read_exe(self.fd, f"{self._living}exe")
 
     @property
