@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import oom_formats as formats
+from incident import samples
 from oomguard.report.log_entries import entry_document, parse_entry
+from oomguard.report.recording import recording_document
 from oomguard.report.status_file import LastKill
 from pages import ROOT, blocks
 
@@ -69,6 +71,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "advise": run("advise", *host),
         "import": [run("import", "sysctl", str(sysctls)), run("import", "earlyoom", str(earlyoom))],
         "log": entry_document(entry),
+        "history": recording_document(samples()),
         "test": run("test", str(wrong), str(bad)),
     }
 
@@ -121,7 +124,7 @@ def test_every_key_is_documented_and_no_other(
     assert missing == set()
 
 
-@pytest.mark.parametrize("verb", ["rank", "postmortem", "log", "advise", "import"])
+@pytest.mark.parametrize("verb", ["rank", "postmortem", "log", "history", "advise", "import"])
 def test_pages_of_verbs_have_every_key(printed: dict[str, Any], verb: str) -> None:
     """The kernel's own counters excepted, which are as many as a kernel prints."""
     document = printed[verb]
