@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import errno
 import gc
 import os
 import site
@@ -35,6 +36,8 @@ def main() -> int:
         return 141  # the reader of the output went away, as `head` does
     except OSError as error:
         file = "" if error.filename is None else f": {error.filename!r}"
+        if not file and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            file = ": standard output"  # all else that is written is named
         _complain(f"oomguard: {error.strerror or error}{file}")
         return 1
     finally:

@@ -118,7 +118,7 @@ def test_output_that_cannot_be_written_is_no_success(caller: Caller, gone: bool)
     reader, pipe = os.pipe()
     os.close(reader)
     full = os.open("/dev/full", os.O_WRONLY)
-    code, said = (141, b"") if gone else (1, b"oomguard: No space left on device\n")
+    code, said = (141, b"") if gone else (1, b"oomguard: No space left on device: standard output\n")
     try:
         asked = [("--help", []), ("--version", []), ("plan", ["--help"])]
         for verb, arguments in [*asked, *((verb, arguments) for verb, _, arguments in caller.calls())]:
