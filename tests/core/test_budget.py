@@ -38,9 +38,11 @@ def test_those_who_owe_nothing_are_forgotten() -> None:
 
 def test_more_spenders_than_are_remembered_share_one_account() -> None:
     """However many names one attacker has, what they take together is bounded, and early debts stay."""
-    budget = Budget(capacity=1.0, refill=0.0)
+    budget = Budget(capacity=2.0, refill=0.0)
     for number in range(5000):
         budget.charge(f"user {number}", 1.0, now=0.0)
+    assert not budget.is_spent("user 0", now=0.0)
+    budget.charge("user 0", 1.0, now=0.0)
     assert budget.is_spent("user 0", now=0.0)
     assert budget.is_spent("user 4999", now=0.0)
     assert budget.is_spent("never seen", now=0.0)

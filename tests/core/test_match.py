@@ -312,6 +312,16 @@ def test_a_thousand_units_users_and_cgroups_cost_a_process_no_more_than_a_few() 
     assert decide("e", 5000, "/other") == (None, 0)
 
 
+def test_what_any_user_can_choose_does_not_fill_the_memory() -> None:
+    """Names and cgroups, as many as there is time for."""
+    matcher = Matcher([rule("x*"), rule(number=1, cgroups=("/a/*",))])
+    for number in range(5000):
+        first(matcher, process(f"x{number}"))
+    for number in range(5000):
+        first(matcher, process("x", cgroup=f"/b/{number}"))
+    assert max(len(matcher._memo), len(matcher._somewhere)) < 2500
+
+
 def test_a_name_of_many_rules_is_in_the_way_of_no_other() -> None:
     """A thousand jobs of one interpreter: what is compared with another name is counted."""
     index = NameIndex()
