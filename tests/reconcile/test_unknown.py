@@ -257,24 +257,29 @@ def test_nobody_keeps_inherited_protection_by_a_long_status(
     assert value(proc, 20) == 0
 
 
-@pytest.mark.parametrize(("by_user", "expected"), [(False, 0), (True, -900)])
+@pytest.mark.parametrize(
+    ("condition", "expected"), [("", 0), (", unit: a.service", 0), (f", user: [root, {PERSON}]", -900)]
+)
 def test_who_was_protected_as_root_keeps_nothing_as_another_user(
-    proc: FakeProc, tmp_path: Path, by_user: bool, expected: int
+    proc: FakeProc, tmp_path: Path, condition: str, expected: int
 ) -> None:
     """A job of cron's is matched while it is root, becomes its user's, and then cannot be read.
 
     Where the rule names the user and only the command line is unknown, the process keeps its value.
     """
     kernel = FakeKernel(str(proc.root))
-    name = LONG if by_user else "cron"
-    user = f", user: [root, {PERSON}]" if by_user else ""
-    rules = f"- {{user: 7, oom_score_adj: 300}}\n- {{name: {name}{user}, oom_score_adj: -900}}\n"
+    name = LONG if condition else "cron"
+    rules = f"- {{user: 7, oom_score_adj: 300}}\n- {{name: {name}{condition}, oom_score_adj: -900}}\n"
+    rules += "- {cmdline: never, oom_score_adj: 300}\n"
     reconciler = Reconciler(policy(tmp_path, rules), Ledger(), kernel)
-    job = Process(Identity(20, 5), name.encode()[:15], arguments=(name.encode(),))
+    job = Process(
+        Identity(20, 5), name.encode()[:15], arguments=(name.encode(),), cgroup="/system.slice/a.service"
+    )
     proc.process(job)
     assert [o.result for o in reconciler.everything("start", 0.0)] == ["applied"]
-    proc.process(job._replace(comm=COMM if by_user else b"sh", uid=PERSON, oom_score_adj=-900))
-    kernel.slow_reads = Mute() if by_user else Spent()
+    job = job._replace(comm=COMM if condition else b"sh", uid=PERSON, cgroup="/user.slice/a.scope")
+    proc.process(job._replace(oom_score_adj=-900))
+    kernel.slow_reads = Mute() if condition else Spent()
     for _ in reconciler.everything("resync", 1.0):
         pass
     assert value(proc, 20) == expected
