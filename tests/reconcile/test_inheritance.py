@@ -107,9 +107,23 @@ def test_a_program_of_roots_is_held_by_its_own_rule(host: Host, name: bytes) -> 
     host.inherit(11, name, uid=0)
     host.look(11)
     assert host.value(11) == VALUES[name]
+    assert 11 in {one.pid for one in host.ledger.processes}, "a restart forgets forks"
     host.reconciler.adopt(Policy())
     host.look(11)
     assert host.value(11) == 0
+
+
+def test_a_child_of_another_value_chooses_a_later_one_itself(host: Host) -> None:
+    """It may have been forked before its parent was reset; its value shows that it was not."""
+    host.inherit(11, b"other", uid=0)
+    host.look(11)
+    managed = host.reconciler.managed
+    managed.on_fork(11, 12, managed.descents[11].former_until + 1)
+    host.start(12, b"other", parent=11)
+    host.look(12)
+    host.proc.set_oom_score_adj(12, -900)
+    host.look(12)
+    assert host.value(12) == -900
 
 
 def test_a_process_that_becomes_a_users_is_judged_anew(host: Host) -> None:
