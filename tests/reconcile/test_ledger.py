@@ -26,7 +26,7 @@ from oomguard.core.process import Identity, Process
 from oomguard.core.protection import Protection
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
-from oomguard.reconcile.ledger import Ledger, _line, open_ledger, read_ledger
+from oomguard.reconcile.ledger import Ledger, _line, open_hosts_ledger, open_ledger, read_ledger
 from oomguard.reconcile.once import reconcile_once
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import StateFolder, open_state_folder
@@ -368,6 +368,19 @@ def test_lines_about_what_is_no_more_are_compacted(folder: StateFolder) -> None:
     again = open_ledger(folder, boot_id=BOOT, is_alive=lambda identity: identity.pid in {2, 3, 4, 50_000})
     assert {one.pid for one in again.processes} == {2, 3, 4, 50_000}
     assert file(folder).read_bytes().count(b"\n") == 5
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_after_a_crash_the_values_of_the_host_tell_what_was_written(
+    proc: FakeProc, procfs: Procfs, folder: StateFolder, is_written: bool
+) -> None:
+    """The ledger says only what was to be written last."""
+    process = Identity(10, 1)
+    proc.process(Process(process, b"x", oom_score_adj=300 if is_written else 0))
+    open_hosts_ledger(folder, procfs).intend(process, Entry(0, 300))
+    again = open_hosts_ledger(folder, procfs)
+    assert again.processes == ({process: Entry(0, 300)} if is_written else {})
+    again.close()
 
 
 def test_the_file_is_its_owners_alone(folder: StateFolder) -> None:
