@@ -381,6 +381,7 @@ def test_pauses_double_up_to_the_longest() -> None:
         backoff.corrected("x", now)
     assert pauses == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
     assert backoff.contended() == ["x"]
+    assert backoff.is_contended("x")
 
 
 def test_rewrites_far_apart_are_tolerated_for_ever() -> None:
@@ -389,6 +390,7 @@ def test_rewrites_far_apart_are_tolerated_for_ever() -> None:
     for number in range(100):
         backoff.corrected("x", number * (WINDOW_SECONDS / TOLERATED + 1))
     assert backoff.contended() == []
+    assert not backoff.is_contended("x")
 
 
 def test_what_stays_right_is_forgotten() -> None:
