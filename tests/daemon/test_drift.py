@@ -16,6 +16,7 @@ from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import write_sysctl
 
 DROP_CACHES = "/proc/sys/vm/drop_caches"
+MAX_QUEUED_EVENTS = "/proc/sys/fs/inotify/max_queued_events"
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
 
 
@@ -40,6 +41,23 @@ def test_a_write_names_the_process(drift: DriftWatch, sleeper: Identity) -> None
     drift.watch_process(sleeper)
     write_value(sleeper.pid, 300)
     assert drift.read() == (False, {sleeper.pid}, False)
+
+
+def test_more_writes_than_the_kernel_queues_are_told(drift: DriftWatch, sleeper: Identity) -> None:
+    """Equal events in a row are one, so two processes take turns."""
+    with subprocess.Popen(["sleep", "60"]) as other:
+        files = []
+        for pid in (sleeper.pid, other.pid):
+            process = drift._procfs.identity(pid)
+            assert process is not None
+            drift.watch_process(process)
+            files.append(os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY))
+        for turn in range(int(Path(MAX_QUEUED_EVENTS).read_text()) + 1):
+            os.pwrite(files[turn % 2], b"300", 0)
+        for file in files:
+            os.close(file)
+        other.kill()
+    assert any(drift.read().lost for _ in range(1000))
 
 
 def test_a_denied_write_of_our_own_wakes_nobody(drift: DriftWatch, sleeper: Identity) -> None:
