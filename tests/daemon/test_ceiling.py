@@ -148,6 +148,17 @@ def test_a_paused_loop_still_serves_signals_and_timers() -> None:
     assert served == ["signal", "watchdog"]
 
 
+def test_a_loop_sleeps_until_the_first_of_its_timers() -> None:
+    """Whichever was set first."""
+    loop, fired = Loop(), list[str]()
+    loop.define("later", lambda _: fired.append("later"))
+    loop.define("soon", lambda _: fired.append("soon"))
+    loop.set_after("later", 30.0)
+    loop.set_after("soon", 0.01)
+    loop.turn(busy=False)
+    assert fired == ["soon"]
+
+
 def test_what_cannot_be_watched_is_not(tmp_path: Path) -> None:
     """As when the kernel has no memory: who tries again must be able to stop first."""
     loop = Loop()
