@@ -421,6 +421,15 @@ def test_restore_says_what_it_leaves_alone_as_plan_did(
     )
 
 
+def test_restore_says_which_sysctl_it_leaves_alone(oomguard: Oomguard, proc: FakeProc) -> None:
+    """It has neither the original value nor oomguard's."""
+    oomguard("apply")
+    proc.sysctl("vm.swappiness", 77)
+    left = "left alone: vm.swappiness is 77, set by something else (oomguard had set 10)"
+    assert left in oomguard("restore").out.splitlines()
+    assert proc.sysctls()["vm.swappiness"] == 77
+
+
 def test_a_restore_from_a_state_folder_that_does_not_exist_is_an_error(
     oomguard: Oomguard, tmp_path: Path
 ) -> None:
