@@ -14,6 +14,7 @@ from floors import FakePrivilege, FlooredKernel
 from mounts import read_only
 from oomguard.core.change import Outcome
 from oomguard.core.choices import Cause
+from oomguard.core.entry import Entry
 from oomguard.core.name_regex import marked
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity, Process
@@ -72,6 +73,23 @@ def test_a_failing_change_stops_no_other(proc: FakeProc, procfs: Procfs) -> None
     list(reconciler.everything("restore", 0.0))
     assert proc.sysctls() == {"vm.swappiness": 60, "vm.page-cluster": 3}
     assert set(proc.oom_score_adjs().values()) == {0}
+
+
+def test_a_ledger_that_is_read_only_is_not_taken_for_proc(proc: FakeProc, procfs: Procfs) -> None:
+    """As its file system is after an error of the disk."""
+
+    class ReadOnlyLedger(Ledger):
+        def intend(self, process: Identity, entry: Entry) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for pid in (10, 11):
+        proc.process(Process(Identity(pid, pid), b"worker"))
+    policy = Policy(rules=(WORKER,))
+    with read_only(proc.root / "11" / "oom_score_adj"):
+        (of_ledger, _) = Reconciler(policy, ReadOnlyLedger(), procfs).everything("policy", 0.0)
+        (_, of_proc) = Reconciler(policy, Ledger(), procfs).everything("policy", 0.0)
+    assert (of_ledger.result, of_ledger.reason) == ("denied", "Read-only file system")
+    assert (of_proc.result, of_proc.reason) == ("denied", "/proc is read-only here")
 
 
 def test_an_error_about_one_process_keeps_no_other_waiting(

@@ -335,7 +335,7 @@ def _process_reason(error: OSError) -> tuple[str, str]:
     match error.errno:
         case errno.EACCES | errno.EPERM:
             return "the process belongs to another user", "run as root, or grant CAP_DAC_OVERRIDE to oomguard"
-        case errno.EROFS:
+        case errno.EROFS if error.filename == "oom_score_adj":  # otherwise the ledger is
             return "/proc is read-only here", "run where /proc is mounted writable"
         case errno.ESTALE:
             return _NO_FOLDER
