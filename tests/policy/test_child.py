@@ -140,3 +140,17 @@ print(status, os.getresuid(), os.getresgid(), os.getgroups(), limits, file=sys.s
     mib = 1024 * 1024
     limits = [(512 * mib, 512 * mib), (20, 20), (64, 64), (0, 0)]
     assert child.stderr == f"0 {nobody} {nobody} [] {limits}\n"
+
+
+@needs_root
+def test_what_cannot_become_nobody_loses_its_capabilities(install: Install) -> None:
+    """The shipped unit has no CAP_SETUID (7)."""
+    code = """
+import os, sys
+from oomguard.kernel.capability import drop_effective, own_sets
+from oomguard.policy import child
+drop_effective(7)
+status = child.main(sys.argv[1:])
+print(status, os.geteuid(), *own_sets(), file=sys.stderr)
+"""
+    assert _python(code, install(_POLICY)).stderr == "0 0 0 0 0\n"
