@@ -7,7 +7,7 @@ import pytest
 from oomguard.oom.log_entry import split_line
 from oomguard.oom.log_line import Line
 from oomguard.oom.log_reader import OomLog
-from oomguard.oom.log_time import moment_of
+from oomguard.oom.log_time import is_near, moment_of, seconds_between
 
 TEXT = "python3 invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"
 
@@ -152,6 +152,13 @@ def test_newlines_that_rsyslog_escaped_come_back() -> None:
     line = split_line("Oct 12 19:00:20 db1 kernel: active_anon:1#012 active_file:2")
     assert line is not None
     assert line.text == "active_anon:1\n active_file:2"
+
+
+def test_lines_of_two_boots_are_as_far_apart_as_the_clock_says() -> None:
+    """Their times since boot may be near."""
+    first, other = Line("", "Oct 12 19:00:20", 100.0), Line("", "Oct 12 21:00:20", 101.0)
+    assert seconds_between(first, other) == 7200
+    assert not is_near(first, other)
 
 
 def test_a_time_with_a_zone_is_the_same_moment_everywhere() -> None:
