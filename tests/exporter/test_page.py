@@ -91,6 +91,14 @@ def test_adjustments_and_failures_are_told_apart() -> None:
     assert value("oomguard_change_failures_total", target="sysctl", reason="refused") == 0
 
 
+def test_memory_is_in_bytes() -> None:
+    """The kernel counts in KiB."""
+    meminfo = Path("/proc/meminfo").read_text()
+    found = re.search(r"MemTotal: +(\d+) kB", meminfo)
+    assert found is not None
+    assert value("oomguard_memory_total_bytes") == int(found[1]) * 1024
+
+
 def test_kills_are_told_by_rule_and_begin_at_zero() -> None:
     """Who died and whether it was protected; of the rules that hold something, a zero for a rate."""
     assert value("oomguard_kernel_kills_total", rule="", protected="false") == 2
