@@ -295,6 +295,16 @@ def test_opening_the_file_without_a_change_is_noticed_for_a_while_only(rewriting
     assert rewriting.reconciler.backoff.contended() == []
 
 
+def test_another_value_of_a_policy_is_no_drift(proc: FakeProc, procfs: Procfs) -> None:
+    """Nothing else wrote the one before."""
+    proc.process(Process(Identity(10, 1), b"worker"))
+    reconciler = Reconciler(asking(), Ledger(), procfs)
+    list(reconciler.everything("start", 0.0))
+    other = WORKER._replace(terms=WORKER.terms._replace(value=Value("exact", 400)))
+    reconciler.adopt(Policy(rules=(other,)))
+    assert [one.change.cause for one in reconciler.everything("policy", 1.0)] == ["policy"]
+
+
 def test_a_rule_that_matches_and_does_not_in_turn_is_contention(proc: FakeProc, procfs: Procfs) -> None:
     """A daemon of root's that changes its name back and forth: each time it is given and restored."""
     proc.process(Process(Identity(10, 10), b"worker", uid=0, cgroup=SESSION))
