@@ -370,6 +370,14 @@ def test_lines_about_what_is_no_more_are_compacted(folder: StateFolder) -> None:
     assert file(folder).read_bytes().count(b"\n") == 5
 
 
+def test_only_what_was_lowered_is_protected() -> None:
+    """Users can have any number of raised processes: those yield their watches."""
+    ledger = Ledger()
+    for pid, value in ((10, -500), (11, 300)):
+        ledger.record(Identity(pid, 1), Entry(0, value))
+    assert [ledger.protects(pid) for pid in (10, 11, 12)] == [True, False, False]
+
+
 @pytest.mark.parametrize("is_written", [True, False])
 def test_after_a_crash_the_values_of_the_host_tell_what_was_written(
     proc: FakeProc, procfs: Procfs, folder: StateFolder, is_written: bool
