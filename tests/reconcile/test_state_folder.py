@@ -122,6 +122,20 @@ def test_a_lock_ends_with_its_holder(folder: StateFolder) -> None:
     assert (Path(folder.path) / "lock").read_text() == f"{os.getpid()}\n"
 
 
+def test_a_file_system_without_locks_is_said(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as NFS without its lock daemon."""
+
+    def no_locks(_fd: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    descriptors = os.listdir("/proc/self/fd")
+    with pytest.raises(OomguardError, match="lock: cannot be locked: No locks available") as caught:
+        folder.lock()
+    assert caught.value.hint == "use another --state-dir, on a local file system"
+    assert os.listdir("/proc/self/fd") == descriptors
+
+
 @pytest.mark.parametrize("name", ["lock", "ledger"])
 def test_a_symbolic_link_is_not_followed(folder: StateFolder, tmp_path: Path, name: str) -> None:
     """It is an error that says so, and its target stays as it is."""

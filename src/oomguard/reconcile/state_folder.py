@@ -68,6 +68,12 @@ class StateFolder:
                 f"{self.path}: oomguard already runs here, as pid {holder or 'unknown'}",
                 hint=f"stop the daemon first: {how_to_stop(holder)}",
             ) from error
+        except OSError as error:
+            os.close(fd)
+            raise OomguardError(
+                f"{self.path}/{_LOCK}: cannot be locked: {os.strerror(error.errno or errno.EIO)}",
+                hint="use another --state-dir, on a local file system",
+            ) from error
         with suppress(OSError):  # on a full disk the lock holds, but without a pid
             os.ftruncate(fd, 0)
             os.write(fd, b"%d\n" % os.getpid())
