@@ -620,7 +620,13 @@ def test_journal_is_read_and_tells_which_rule_gave_the_value(postmortem: Postmor
     (report,) = json.loads(out)["reports"]
     assert report["given_by"]["rule"] == "name=python3"
     entry = (journal / "entries").read_text()
-    for name, is_its in ("(python3)", True), ("(ython3)", True), ("(bash)", False), ("bash", False):
+    for name, is_its in (
+        ("(python3)", True),
+        ("(ython3)", True),
+        ("15", True),
+        ("(bash)", False),
+        ("bash", False),
+    ):
         (journal / "entries").write_text(entry.replace('"python3"', f'"{name}"'))
         assert ("oomguard set 900" in words(postmortem()[1])) == is_its, name
 

@@ -134,8 +134,12 @@ def _origin(victim: Kill, moment: float, found: Mapping[str, Sequence[LoggedEntr
 
 
 def _is_name(logged: str, name: str) -> bool:
-    """Return whether a process has a name, or had it: as `(postgres)`, systemd is about to run `postgres`."""
-    return logged == name or (logged.startswith("(") and name.endswith(logged[1:].removesuffix(")")))
+    """Return whether a process has a name, or had it when it was logged.
+
+    As `(postgres)`, systemd is about to run `postgres`; as `15`, its executor runs, opened by a descriptor.
+    """
+    is_about_to_run = logged.startswith("(") and name.endswith(logged[1:].removesuffix(")"))
+    return logged == name or is_about_to_run or logged.isdecimal()
 
 
 def _once(reports: Iterator[Report]) -> Iterator[Report]:
