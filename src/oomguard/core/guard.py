@@ -244,6 +244,11 @@ def fatal_bound(name: str, value: int, now: int, memory: Memory | None) -> tuple
     return None
 
 
+def is_bound_by_host(name: str) -> bool:
+    """Return whether a value of a sysctl can be fatal on one host and not on another."""
+    return any(bound.name == name and bound.fatal and bound.of_host is not None for bound in BOUNDS)
+
+
 def unwise(setting: SysctlSetting, memory: Memory | None = None) -> Refusal | None:
     """Return why a value of the policy is unwise on a host with this memory, None if it is not.
 

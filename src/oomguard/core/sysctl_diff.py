@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from oomguard.core.change import SetSysctl
 from oomguard.core.decide import Obstacle, Refusal
 from oomguard.core.entry import Entry, own_value
-from oomguard.core.guard import guard
+from oomguard.core.guard import guard, is_bound_by_host
 from oomguard.core.overcommit import KNOBS, MODE, STRICT, Memory, Peak, interlock, write_order
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.sysctl import SYSCTLS, after_writing
@@ -132,7 +132,7 @@ def _depends_on_memory(change: SetSysctl) -> bool:
     """Return whether it depends on the memory of a host if a value is fatal for it."""
     if change.name == MODE:
         return change.after == STRICT
-    return change.name in KNOBS or change.name == "vm.min_free_kbytes"
+    return change.name in KNOBS or is_bound_by_host(change.name)
 
 
 def _must_write(
