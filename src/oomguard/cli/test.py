@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.diagnose.case_runner import run_case
     from oomguard.policy.cases.case_file import case_files, load_cases
     from oomguard.policy.fault import PolicyError, render_text
-    from oomguard.policy.source import STANDARD_INPUT
+    from oomguard.policy.source import name_of
     from oomguard.report.case_results import file_document, result_lines, summary
     from oomguard.report.change_document import print_json
 
@@ -58,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
         except PolicyError as error:
             found[path] = error.faults
     for path, unlisted in found.items():
-        file = "<stdin>" if path == STANDARD_INPUT else path
+        file = name_of(path)
         results, faults = [], unlisted
         try:
             results = [] if unlisted else [run_case(file, case) for case in load_cases(path, options.policy)]

@@ -11,7 +11,7 @@ from oomguard.diagnose.this_host import ThisHost, warn_if_hidden
 from oomguard.kernel.timeout import TooLongError, within
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load
-from oomguard.policy.source import STANDARD_INPUT
+from oomguard.policy.source import name_of
 from oomguard.reconcile.matching import MATCH_SECONDS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Checked(NamedTuple):
 
 def check_policy(path: str, host: ThisHost, *, alone: bool, with_host: bool) -> Checked:
     """Check a policy; `alone` leaves out its drop-ins, `with_host` compares it with the host."""
-    name = "<stdin>" if path == STANDARD_INPUT else path
+    name = name_of(path)
     try:
         facts = host.facts() if with_host else None
         policy, warnings = load(path, alone=alone, host=facts, trial=is_slow)

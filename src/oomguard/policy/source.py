@@ -75,14 +75,19 @@ def read_layers(wanted: "tuple[Layer, ...]", *, anybodys: bool = False) -> Sourc
     return tuple(found)
 
 
+def name_of(path: str) -> str:
+    """Return what a file is called in messages."""
+    return "<stdin>" if path == STANDARD_INPUT else path
+
+
 def read_alone(path: str) -> Sources:
     """Read one file, or standard input if it is `-`: without drop-ins, and whoever owns it. Never raises."""
     if path != STANDARD_INPUT:
         return (_read_source(path, path, folder=None, anybodys=True),)
     try:
-        return (Source("<stdin>", _content(0)),)
+        return (Source(name_of(path), _content(0)),)
     except (_RefusedError, OSError) as error:
-        return (Source("<stdin>", fault=_fault("<stdin>", error)),)
+        return (Source(name_of(path), fault=_fault(name_of(path), error)),)
 
 
 def _read_folder(folder: str, *, anybodys: bool) -> Iterator[Source]:
