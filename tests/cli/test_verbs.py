@@ -23,6 +23,7 @@ from oomguard.cli import overview
 from oomguard.core.decide import Rights
 from oomguard.core.peaks import LASTING_SECONDS
 from oomguard.core.process import Identity, Process
+from oomguard.diagnose import this_host
 from oomguard.diagnose.overview import observe_overview
 from oomguard.diagnose.this_host import ThisHost
 from oomguard.policy.load import load
@@ -767,7 +768,24 @@ def test_explain_sees_executables_as_the_daemon_does(
     proc.process(Process(Identity(30, 1), b"x", uid=12345, exe="/usr/bin/x"))
     assert "will be set to 300" in oomguard("explain", "30").out
     write_status(tmp_path / "state", Identity(10, 1))
-    assert "exe is unreadable without CAP_SYS_PTRACE" in oomguard("explain", "30").out
+    run = oomguard("explain", "30")
+    assert "exe is unreadable without CAP_SYS_PTRACE" in run.out
+    assert run.err == ""
+
+
+def test_who_sees_fewer_executables_than_the_daemon_is_told_so(
+    oomguard: Oomguard, policy: Path, proc: FakeProc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a rule asks for them."""
+    monkeypatch.setattr(this_host, "see_as", lambda _procfs, _pid: False)
+    proc.process(Process(Identity(30, 1), b"x"))
+    write_status(tmp_path / "state", Identity(10, 1))
+    assert oomguard("explain", "30").err == ""
+    policy.write_text("rules: [{exe: /usr/bin/x, oom_score_adj: 300}]\n")
+    assert oomguard("explain", "30").err == (
+        "oomguard: the daemon can read what other users' processes run, this user cannot, so rules with exe "
+        "match too few here\n  run this as root\n"
+    )
 
 
 def test_status_names_an_empty_policy_and_one_that_it_ignores(

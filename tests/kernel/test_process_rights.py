@@ -29,11 +29,20 @@ def _sleeping(*options: str) -> Iterator[int]:
 
 @pytest.mark.parametrize("daemon", [(), (_WITHOUT_PTRACE,)])
 def test_executables_are_seen_as_the_daemon_sees_them(daemon: tuple[str, ...]) -> None:
-    """Without CAP_SYS_PTRACE, those of its own user, unless they have capabilities that it lacks."""
+    """Without CAP_SYS_PTRACE, those of its own user, unless they have capabilities that it lacks.
+
+    It is told whether this process, root or not, sees as many.
+    """
     others = [("--reuid=65534", "--clear-groups"), ("--inh-caps=-all",), (_WITHOUT_PTRACE,)]
     with ExitStack() as stack, closing(Procfs()) as procfs:
         processes = [stack.enter_context(_sleeping(*options)) for options in others]
-        see_as(procfs, stack.enter_context(_sleeping(*daemon)))
+        pid = stack.enter_context(_sleeping(*daemon))
+        assert see_as(procfs, pid)
+        os.seteuid(65534)
+        try:
+            assert see_as(procfs, pid) is bool(daemon)
+        finally:
+            os.seteuid(0)
         handles = [handle for pid in processes if (handle := procfs.open(pid)) is not None]
         for handle in handles:
             stack.enter_context(handle)

@@ -132,7 +132,11 @@ class ThisHost(NamedTuple):
                         known.raised_by, known.is_held = number, True
             with suppress(OSError):
                 rights = observe_rights(procfs, daemon.identity.pid)
-                see_as(procfs, daemon.identity.pid)
+                if not see_as(procfs, daemon.identity.pid) and any(rule.terms.exes for rule in policy.rules):
+                    complain(
+                        "oomguard: the daemon can read what other users' processes run, this user cannot, so "
+                        "rules with exe match too few here\n  run this as root"
+                    )
         return Preview(reconciler, rights, contended, denied, policy_in_use=used)
 
     def warn_of_missing(self, policy: Policy) -> None:

@@ -17,8 +17,7 @@ from oomguard.kernel.procfs import ProcessHandle, Procfs
 
 def own_rights() -> Rights:
     """Return the rights of this process."""
-    with open("/proc/self/status", "rb") as file:
-        return parse_rights(file.read())
+    return parse_rights(_own_status())
 
 
 def observe_rights(procfs: Procfs, pid: int) -> Rights:
@@ -26,8 +25,11 @@ def observe_rights(procfs: Procfs, pid: int) -> Rights:
     return parse_rights(procfs.read(f"{pid}/status"))
 
 
-def see_as(procfs: Procfs, pid: int) -> None:
-    """Read executables only where a process can, too. OSError: as for `observe_rights`."""
+def see_as(procfs: Procfs, pid: int) -> bool:
+    """Read executables only where a process can, too; return False if it can read all, and this one cannot.
+
+    OSError: as for `observe_rights`.
+    """
     status = procfs.read(f"{pid}/status")
     _, uid, *_ = status_line(status, b"Uid").split()
     permitted = parse_permitted(status)
@@ -37,8 +39,10 @@ def see_as(procfs: Procfs, pid: int) -> None:
         is_own = set(status_line(other, b"Uid").split()[:3]) == {uid}
         return is_own and not parse_permitted(other) & ~permitted  # kernel/ptrace.c:__ptrace_may_access
 
-    if not has(parse_effective(status), CAP_SYS_PTRACE):
-        procfs.shows_exe = shows_exe
+    if has(parse_effective(status), CAP_SYS_PTRACE):
+        return has(parse_effective(_own_status()), CAP_SYS_PTRACE)
+    procfs.shows_exe = shows_exe
+    return True
 
 
 def parse_rights(status: bytes) -> Rights:
@@ -57,3 +61,8 @@ def parse_rights(status: bytes) -> Rights:
 def is_read_only(path: str) -> bool:
     """Return whether a file is on a read-only mount. OSError: there is no such file."""
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _own_status() -> bytes:
+    with open("/proc/self/status", "rb") as file:
+        return file.read()
