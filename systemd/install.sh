@@ -87,6 +87,8 @@ has_systemd() { [ -d /run/systemd/system ]; }
 # Install
 
 install() {
+    is_upgrade=no
+    [ ! -e "$manifest" ] || is_upgrade=yes
     require_python
     install_program
     install_policy # before the shipped one that it compares with is replaced
@@ -94,6 +96,8 @@ install() {
     say "installed $("$command" --version)"
     if [ "$start" = yes ]; then
         start_service
+    elif has_systemd && systemctl --quiet is-active "$unit"; then
+        say "the old version runs on; to replace it, run: systemctl daemon-reload && systemctl restart oomguard"
     else
         say "not started; to start it, run: systemctl enable --now oomguard"
     fi
@@ -129,7 +133,8 @@ has_venv() { "$python" -c 'import venv; from ensurepip import bootstrap' 2>/dev/
 # A virtual environment: oomguard and the distribution's Python packages cannot break each other.
 install_program() {
     if ! "$home/bin/python3" -m pip --version >/dev/null 2>&1; then # also after a new Python version
-        rm -rf "$home"
+        # All but the list of what --uninstall removes, in case the new one cannot be installed.
+        [ ! -d "$home" ] || find "$home" -mindepth 1 -maxdepth 1 ! -name "${manifest##*/}" -exec rm -rf {} +
         "$python" -m venv "$home"
     fi
     if [ -z "$wheels" ]; then
@@ -225,7 +230,12 @@ start_service() {
         return
     fi
     systemctl daemon-reload
-    systemctl --quiet enable "$unit"
+    if [ "$is_upgrade" = no ]; then
+        systemctl --quiet enable "$unit"
+    elif ! systemctl --quiet is-enabled "$unit" && ! systemctl --quiet is-active "$unit"; then
+        say "not started, as it is disabled; to start it, run: systemctl enable --now oomguard"
+        return
+    fi
     status=0
     systemctl restart "$unit" || status=$?
     if systemctl --quiet is-active "$exporter"; then
@@ -247,7 +257,8 @@ uninstall() {
             systemctl --quiet disable --now "$name"
         fi
     done
-    if [ ! -x "$command" ] || "$command" restore; then
+    # A ledger without a program, after a failed upgrade, is all that knows the original values.
+    if { [ ! -x "$command" ] && [ ! -e "$state/ledger" ]; } || "$command" restore; then
         rm -rf "$state"
     elif [ "$force" = no ]; then
         die "some values could not be restored, so nothing was removed; to remove it anyway, use --force"

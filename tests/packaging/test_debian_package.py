@@ -58,6 +58,20 @@ def test_scripts_stop_at_the_first_failure(script: str) -> None:
     assert ("\n#DEBHELPER#\n" in text) == (script != "rtupdate")
 
 
+def run_script(root: Path, script: str, *arguments: str) -> str:
+    """Run a script of the package on other folders; return what it prints."""
+    text = (DEBIAN / script).read_text()
+    for folder in ("etc", "run", "usr", "var"):
+        text = text.replace(f"/{folder}/", f"{root}/{folder}/")
+    return subprocess.run(
+        ["sh", "-c", text, script, *arguments],
+        env={"PATH": f"{root}/bin:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+
+
 @pytest.mark.parametrize(("edit", "left"), [(None, "new"), ("mine", "mine"), ("", "")])
 def test_what_is_edited_between_unpacking_and_configuring_is_kept(
     edit: str | None, left: str, tmp_path: Path
@@ -69,18 +83,38 @@ def test_what_is_edited_between_unpacking_and_configuring_is_kept(
         file.write_text("old" if file.suffix else "#!/bin/sh\n")
         file.chmod(0o755)
 
-    def run(script: str, *arguments: str) -> None:
-        text = (DEBIAN / script).read_text().replace("/etc/", f"{tmp_path}/etc/")
-        command = ["sh", "-c", text.replace("/usr/", f"{tmp_path}/usr/"), script, *arguments]
-        subprocess.run(command, env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}, check=True)
-
-    run("preinst", "upgrade", "0.0.1")
+    run_script(tmp_path, "preinst", "upgrade", "0.0.1")
     shipped.write_text("new")
     if edit is not None:
         policy.write_text(edit)
-    run("postinst", "configure", "0.0.1")
+    run_script(tmp_path, "postinst", "configure", "0.0.1")
     assert policy.read_text() == left
     assert os.listdir(policy.parent) == ["oomguard.yaml"]
+
+
+def test_a_failed_upgrade_leaves_a_program_that_can_be_started(tmp_path: Path) -> None:
+    """Prerm has deleted what was compiled, and the service cannot compile."""
+    compile_, left = tmp_path / "bin/py3compile", tmp_path / "etc/oomguard.yaml.dpkg-unedited"
+    for file in (compile_, left):
+        file.parent.mkdir()
+        file.write_text('#!/bin/sh\necho "$@"\n')
+        file.chmod(0o755)
+    compiled = f"-p oomguard {tmp_path}/usr/lib/oomguard\n"
+    assert run_script(tmp_path, "postinst", "abort-upgrade", "0.0.2") == compiled
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_a_purge_spares_the_policy_of_a_later_installation(is_installed: bool, tmp_path: Path) -> None:
+    """The package was removed, and systemd/install.sh run since."""
+    policy, listed = tmp_path / "etc/oomguard.yaml", tmp_path / "usr/lib/oomguard/installed-files"
+    for file in (policy, listed):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    if not is_installed:
+        listed.unlink()
+    run_script(tmp_path, "postrm", "purge")
+    assert policy.exists() == is_installed
 
 
 def test_a_running_exporter_of_the_installer_runs_on_from_the_package(tmp_path: Path) -> None:
@@ -90,18 +124,9 @@ def test_a_running_exporter_of_the_installer_runs_on_from_the_package(tmp_path: 
     for program in ("deb-systemd-invoke", "py3compile", "install", "mv"):
         (tmp_path / "bin" / program).write_text(f'#!/bin/sh\necho {program} "$@"\n')
         (tmp_path / "bin" / program).chmod(0o755)
-    text = (DEBIAN / "postinst").read_text()
-    for folder in ("/etc/", "/run/", "/usr/"):
-        text = text.replace(folder, f"{tmp_path}{folder}")
     for before, restarts in (("", 1), ("0.0.1", 0)):
-        done = subprocess.run(
-            ["sh", "-c", text, "postinst", "configure", before],
-            env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        assert done.stdout.count("deb-systemd-invoke try-restart oomguard-exporter.service\n") == restarts
+        printed = run_script(tmp_path, "postinst", "configure", before)
+        assert printed.count("deb-systemd-invoke try-restart oomguard-exporter.service\n") == restarts
 
 
 def test_the_versions_of_python_are_the_same_everywhere() -> None:

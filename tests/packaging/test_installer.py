@@ -56,25 +56,35 @@ echo '# mine' >/etc/oomguard.yaml
 sh "$installer" | grep kept
 cat /etc/oomguard.yaml
 find /usr/share/zsh -name _oomguard
+"""
+_DISABLED = """
+# The service is disabled, and does not run.
+mkdir -p /run/systemd/system
+printf '#!/bin/sh\\ncase $* in *is-*) exit 1 ;; esac; echo "$*" >>/run/asked' >/run/bin/systemctl
+chmod 755 /run/bin/systemctl
+PATH="/run/bin:$PATH" sh "$installer" | grep started
+cat /run/asked
+rm -r /run/systemd
+"""
+_FAILED = """
+# A new Python version, and no network: the program is gone, but not what is known of values and files.
+rm /usr/lib/oomguard/bin/python3
+mkdir /run/empty /run/oomguard
+! sh "$installer" --wheels /run/empty 2>/dev/null
+touch /run/oomguard/ledger
+! sh "$installer" --uninstall 2>&1 | grep restored
+rm /run/oomguard/ledger
 sh "$installer" --uninstall
 if find /usr /var/lib -xdev -name '*oomguard*' | grep .; then exit 1; fi
 test -e /etc/oomguard.yaml
 """
-_LIFE = OWN_FOLDERS + _NOTHING_INSTALLED + _REFUSED + _UPGRADED
+_LIFE = OWN_FOLDERS + _NOTHING_INSTALLED + _REFUSED + _UPGRADED + _DISABLED + _FAILED
 
 
 def test_it_installs_upgrades_and_uninstalls() -> None:
     """The command works, by a launcher that takes no module from anywhere else; the edited policy stays."""
     done = subprocess.run(
-        [
-            "unshare",
-            "--mount",
-            "sh",
-            "-euc",
-            OWN_FOLDERS + _NOTHING_INSTALLED + _REFUSED + _UPGRADED,
-            "sh",
-            INSTALLER,
-        ],
+        ["unshare", "--mount", "sh", "-euc", _LIFE, "sh", INSTALLER],
         capture_output=True,
         text=True,
         check=False,
@@ -91,3 +101,7 @@ def test_it_installs_upgrades_and_uninstalls() -> None:
     assert f"\noomguard {__version__}\n{valid}\n" in done.stdout
     kept = "/etc/oomguard.yaml was edited and is kept; the new one is /usr/share/oomguard/oomguard.yaml"
     assert f"oomguard: {kept}\n# mine\n/usr/share/zsh/site-functions/_oomguard\n" in done.stdout
+    disabled = "not started, as it is disabled; to start it, run: systemctl enable --now oomguard"
+    assert f"\noomguard: {disabled}\ndaemon-reload\n" in done.stdout
+    failed = "some values could not be restored, so nothing was removed; to remove it anyway, use --force"
+    assert f"\noomguard: {failed}\noomguard: removed; the policy is kept" in done.stdout
