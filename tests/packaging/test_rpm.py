@@ -75,6 +75,7 @@ first=$1 second=$2
 
 rpm --query --provides --package "$first" | grep -c ^bundled
 rpm --query --provides --package "$second" | grep ^bundled
+for one; do rpm --query --requires --package "$one" | grep '^python(abi)' || echo any; done
 rpm --install --nodeps "$first"
 rpm --verify --nodeps oomguard
 in_root oomguard --version
@@ -131,9 +132,13 @@ def test_it_is_installed_upgraded_and_erased(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     layers = "/etc/oomguard.yaml, /usr/lib/oomguard.d/90-default.yaml"
     pins = dict(re.findall(r"^([a-z][\w-]*)==(\S+) ", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    asked = "import sys; print('%d.%d' % sys.version_info[:2])"
+    version = subprocess.check_output(["/usr/bin/python3", "-c", asked], text=True).strip()
     assert done.stdout.splitlines() == [
         str(len(pins.keys() - {"pygments", "markdown-it-py", "mdurl"})),
         f"bundled(python3dist(inotify-simple)) = {pins['inotify-simple']}",
+        "any",
+        f"python(abi) = {version}",
         f"oomguard {__version__}",
         f"/etc/oomguard.yaml: valid, 6 rules and 0 sysctls from {layers}",
         "1",
