@@ -312,6 +312,16 @@ def test_why_a_sysctl_is_refused_is_said(oomguard_test: Test) -> None:
     assert "      set at refused.yaml:1: refused: CommitLimit would be " in run.out
 
 
+def test_what_replaces_a_sysctl_leaves_it_at_zero(oomguard_test: Test) -> None:
+    """As the kernel does, which has one value of the two."""
+    Path("replaced.yaml").write_text(
+        "policy: {vm: {overcommit_kbytes: 8000000, dirty_ratio: 5}}\n"
+        "host: {sysctls: {vm: {dirty_bytes: 100000000}}}\n"
+        "cases: [{case: a, expect: {vm: {overcommit_ratio: 0, dirty_ratio: 5, dirty_bytes: 0}}}]\n"
+    )
+    assert oomguard_test("replaced.yaml").code == 0
+
+
 def test_users_are_those_of_the_case_file_and_not_of_this_host(tmp_path: Path) -> None:
     """Names without a uid are services, each with a uid of its own; root is root."""
     file = tmp_path / "cases.yaml"

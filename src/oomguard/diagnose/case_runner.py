@@ -9,6 +9,7 @@ from oomguard.core.match import first_unmet
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Process
 from oomguard.core.rule import CONDITIONS, Rule
+from oomguard.core.sysctl import after_writing
 from oomguard.core.text import legible, printable
 from oomguard.diagnose.imagined import ImaginedProc
 from oomguard.policy.cases.actors import Actor, Expected
@@ -31,16 +32,19 @@ def _sysctls(case: Case) -> Iterator[Compared]:
     proc = ImaginedProc(case.sysctls, case.meminfo)
     reconciler = Reconciler(case.policy, Ledger(), proc, itself=_NOBODY)
     planned = {change.name: change for change in reconciler.planner.sysctl_changes("policy")}
+    writes = {name: change.after for name, change in planned.items() if change.obstacle is None}
+    final = after_writing(case.sysctls, writes)
     wanted = {setting.name: setting for setting in case.policy.sysctls}
     for name, expected in case.expected.items():
         change = planned.get(name)
         by = _set_by(wanted[name]) if name in wanted else "the policy does not set it"
         obstacle = None if change is None else change.obstacle
-        found = case.sysctls.get(name) if change is None or obstacle is not None else change.after
         refusal = "" if obstacle is None else obstacle.reason
         if refusal:
             by += f": refused: {refusal}"
-        yield Compared(name, expected.line, by, tuple(_differences("value", expected, found, None, refusal)))
+        yield Compared(
+            name, expected.line, by, tuple(_differences("value", expected, final.get(name), None, refusal))
+        )
 
 
 def _set_by(setting: SysctlSetting) -> str:

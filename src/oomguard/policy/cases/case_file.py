@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from oomguard.core.host import Host
 from oomguard.core.policy import DEFAULT_PATH, FIRST_PERSON_UID, Layer, Policy, is_drop_in, layers
+from oomguard.core.sysctl import after_writing
 from oomguard.policy import load, scalars
 from oomguard.policy.cases import case_model
 from oomguard.policy.cases.actors import Actor, Expected, read_actors
@@ -124,7 +125,8 @@ class _Reader:
         actors = tuple(read_actors(processes, self._users, self._fault))
         names = {setting.name for setting in policy.sysctls} | expected.keys() | DEFAULTS.keys()
         there = {name: DEFAULTS.get(name, 0) for name in names if has_sysctl(host.kernel or "", name)}
-        return Case(model.case, start, policy, meminfo, there | sysctls, actors, expected)
+        there = after_writing(there, {name: value for name, value in sysctls.items() if value}) | sysctls
+        return Case(model.case, start, policy, meminfo, there, actors, expected)
 
     def _fault(self, problem: Problem, node: Node) -> None:
         self.faults.append(problem.at(self._file, node.line, node.column, ""))
