@@ -26,6 +26,7 @@ def test_files_hide_each_other_as_systemd_has_it(tmp_path: Path) -> None:
         put(root, f"{folder}/sysctl.d/50.conf", f"vm.swappiness={len(folder)}\n")
     low = put(root, "usr/lib/sysctl.d/10.conf", "")
     put(root, "etc/sysctl.d/ignored.txt", "vm.swappiness=99\n")
+    put(root, "etc/sysctl.d/.99-hidden.conf", "vm.swappiness=99\n")
     conf = put(root, "etc/sysctl.conf", "")
     assert sysctl_files(str(root)) == [low, str(root / "etc/sysctl.d/50.conf"), conf]
     assert sysctls_said(str(root))["vm.swappiness"].value == "3"
@@ -58,6 +59,19 @@ def test_the_partner_that_is_written_last_counts(tmp_path: Path) -> None:
     assert values(tmp_path, "vm.dirty_ratio=5\nvm.dirty_bytes=0\n") == {"vm.dirty_ratio": "5"}
     assert values(tmp_path, "vm.dirty_bytes=0\nvm.dirty_ratio=5\n") == {"vm.dirty_ratio": "5"}
     assert values(tmp_path, "vm.dirty_bytes=8192\nvm.dirty_ratio=0\n") == {"vm.dirty_bytes": "8192"}
+
+
+def test_a_line_that_repeats_a_value_leaves_it_in_its_place(tmp_path: Path) -> None:
+    """So systemd writes the partner after it."""
+    between = "vm.dirty_ratio=20\nvm.dirty_bytes=8192\nvm.dirty_ratio="
+    assert values(tmp_path, f"{between}20\n") == {"vm.dirty_bytes": "8192"}
+    assert values(tmp_path, f"{between}21\n") == {"vm.dirty_ratio": "21"}
+
+
+def test_a_name_is_also_a_path(tmp_path: Path) -> None:
+    """With slashes that change nothing."""
+    text = "/vm/swappiness=1\nvm//max_map_count=2\nvm..laptop_mode=3\nvm.swappines*=4\n"
+    assert values(tmp_path, text) == {"vm.swappiness": "1", "vm.max_map_count": "2", "vm.laptop_mode": "3"}
     for one, other in (
         ("vm.overcommit_ratio", "vm.overcommit_kbytes"),
         ("vm.overcommit_kbytes", "vm.overcommit_ratio"),

@@ -40,7 +40,7 @@ def test_sections_are_merged_replaced_dropped_and_disabled(tmp_path: Path) -> No
     assert values(tmp_path, "replaces") == {"vm.swappiness": "5"}
     assert values(tmp_path, "drops") == {"vm.swappiness": "10"}
     assert values(tmp_path, "disables") == {}
-    assert values(tmp_path, "adds") == {"vm.swappiness": "5", "vm.stat_interval": "10"}
+    assert values(tmp_path, "adds") == {"vm.swappiness": "10", "vm.stat_interval": "10"}, "-1 is before 0"
 
 
 def test_a_percentage_of_dirty_bytes_is_a_ratio(tmp_path: Path) -> None:
@@ -76,6 +76,11 @@ def test_profiles_are_found_as_tuned_finds_them(tmp_path: Path) -> None:
     lower = put(tmp_path / "usr", "a", "[sysctl]\nvm.swappiness=2\n")
     folders = [str(tmp_path / "etc"), str(tmp_path / "usr")]
     assert load(["../etc/a"], folders).values["vm.swappiness"].value == "1"
+    put(tmp_path / "etc", "a", "[main]\ninclude=a\n[sysctl]\nvm.stat_interval=1\n")
+    assert [one.value for one in load(["a"], folders).values.values()] == ["2", "1"], (
+        "it extends the vendor's"
+    )
+    put(tmp_path / "etc", "a", "[sysctl]\nvm.swappiness=1\n")
     assert load([lower], folders).values["vm.swappiness"].value == "2"
     assert active_profiles(str(tmp_path)) == ""
     (tmp_path / "etc/tuned").mkdir()

@@ -92,3 +92,7 @@ def test_a_continued_line_is_one(tmp_path: Path) -> None:
         b"\xef\xbb\xbf[Service]\nExecStart=/bin/x \\\n# more\n  OOMScoreAdjust=5\nOOMScoreAdjust=\\\n -7\n"
     )
     assert Units([str(file)]).setting("a.service", KEY) == ("-7", str(file), 5)
+    file.write_text("[Service]\nExecStart=/x a\\\\\nOOMScoreAdjust=5\n")
+    assert Units([str(file)]).setting("a.service", KEY) == ("5", str(file), 3), (
+        "it is continued by one, not two"
+    )

@@ -417,11 +417,14 @@ def test_units_and_their_drop_ins_become_rules(tmp_path: Path) -> None:
     (lib / "multi-user.target.wants" / "batch.service").symlink_to(lib / "batch.service")
     (etc / "system.conf").write_text("[Manager]\nDefaultOOMScoreAdjust=50\n")
     draft = systemd.import_files([str(etc), str(lib)])
-    assert rules(draft) == [("unit=batch.service", "at_least 700"), ("unit=db@*.service", "at_most -800")]
-    assert [rule.terms.scope for rule in policy(draft)[0].rules] == ["all", "main"]
+    assert rules(draft) == [
+        ("unit=batch.service", "at_least 700"),
+        ("unit=octal.service", "at_least 8"),
+        ("unit=db@*.service", "at_most -800"),
+    ]
+    assert [rule.terms.scope for rule in policy(draft)[0].rules] == ["all", "all", "main"]
     assert sorted(str(note.origin).rpartition("/")[2] for note in draft.notes) == [
         "logind.service:2",
-        "octal.service:2",
         "system.conf:2",
         "wrong.service:2",
     ]
@@ -490,7 +493,7 @@ def test_of_each_sysctl_the_line_that_counts_becomes_the_policy(tmp_path: Path) 
     etc, lib = tmp_path / "etc/sysctl.d", tmp_path / "usr/lib/sysctl.d"
     put(lib, "10-a.conf", "vm.swappiness=10\nvm.overcommit_ratio=70\nnet.ipv4.ip_forward=1\n")
     put(lib, "20-b.conf", "vm.max_map_count=1\n")
-    last = put(etc, "20-b.conf", "-vm.swappiness=20\nvm.overcommit_m*=1\nvm.dirty_bytes=8192\nno line\n")
+    last = put(etc, "20-b.conf", "-vm.swappiness=0x14\nvm.overcommit_m*=1\nvm.dirty_bytes=8192\nno line\n")
     low = put(
         etc, "05-c.conf", "vm.dirty_ratio=5\nvm.drop_caches=3\nkernel.panic_on_warn=1\nvm.laptop_mode=x\n"
     )
@@ -508,7 +511,7 @@ def test_of_each_sysctl_the_line_that_counts_becomes_the_policy(tmp_path: Path) 
             f"{low}:1: vm.dirty_ratio=5: vm.dirty_bytes, {last}:3 counts instead",
             f"{low}:2: vm.drop_caches=3: it drops caches once, at the moment it is written",
             f"{low}:3: kernel.panic_on_warn=1: oomguard does not set this sysctl",
-            f"{low}:4: vm.laptop_mode=x: must be a decimal number",
+            f"{low}:4: vm.laptop_mode=x: must be a number",
             f"{last}:4: no line: is not an assignment",
             f"{named}:2: vm.watermark_scale_factor=4000: must be an integer from 1 to 3000, got 4000",
             f"{lib}/10-a.conf:3: net.ipv4.ip_forward=1: oomguard sets only sysctls about memory and panics",
@@ -537,6 +540,11 @@ def test_tuned_overrides_the_vendor_and_not_the_administrator(
         [str(tmp_path / "etc/sysctl.d"), str(tmp_path / "usr/lib/sysctl.d"), str(tmp_path / "mine")]
     )
     assert sysctls(draft) == [("vm.dirty_ratio", 40), ("vm.swappiness", 10)]
+    put(tmp_path, "usr/lib/sysctl.d/c.conf", "vm.swappiness=60\n")
+    draft = sysctl_conf.import_files(
+        [str(tmp_path / "etc/sysctl.d"), str(tmp_path / "usr/lib/sysctl.d"), str(tmp_path / "mine")]
+    )
+    assert sysctls(draft) == [("vm.dirty_ratio", 40), ("vm.swappiness", 10)], "though the vendor's was later"
     text = " ".join(map(str, draft.notes))
     assert f"{profile}:4: vm.max_map_count=>262144: TuneD leaves a higher value alone" in text
     assert f"{tmp_path}/base/tuned.conf:4: vm.swappiness=30: {mine}:1 counts instead" in text

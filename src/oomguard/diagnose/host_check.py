@@ -20,7 +20,7 @@ from oomguard.core.tally import Tally
 from oomguard.core.text import counted, kib, legible, printable
 from oomguard.foreign.oomd import monitored_units, rules_of
 from oomguard.foreign.sysctl_d import ZERO_CHANGES_NOTHING, sysctls_said
-from oomguard.foreign.text_file import SourcedValue
+from oomguard.foreign.text_file import SourcedValue, parse_number
 from oomguard.foreign.tuned import active_profiles, tuned_sysctls
 from oomguard.foreign.units import Units, host_units
 from oomguard.kernel.capability import CAP_SYS_PTRACE, has, parse_effective
@@ -224,11 +224,15 @@ def _other_sysctls(policy: Policy, seen: Seen, root: str) -> Iterator[Fault]:
 def _different(setting: SysctlSetting, files: Mapping[str, SourcedValue]) -> str:
     """Return what files set instead of the value of the policy, "" if nothing. A partner makes it 0."""
     said = files.get(setting.name)
-    if said is not None and _number(said.value) != setting.wanted(_number(said.value) or 0):
+    if said is not None and parse_number(said.value) != setting.wanted(parse_number(said.value) or 0):
         return f"sets {printable(said.value)[:40]} ({printable(said.source)})"
     partner = SYSCTLS[setting.name].partner
     said = files.get(partner)
-    if said is None or setting.value == 0 or (_number(said.value) == 0 and partner in ZERO_CHANGES_NOTHING):
+    if (
+        said is None
+        or setting.value == 0
+        or (parse_number(said.value) == 0 and partner in ZERO_CHANGES_NOTHING)
+    ):
         return ""
     return (
         f"sets {partner} to {printable(said.value)[:40]} ({printable(said.source)}), which makes this one 0"
@@ -301,7 +305,7 @@ def _units(policy: Policy, seen: Seen, units: Units) -> Iterator[Fault]:
         # user@1000.service sets its manager's value; a user's units set their own.
         for unit in sorted({"" if user_unit(cgroup) else system_unit(cgroup) for cgroup in cgroups}):
             said = units.setting(unit, "OOMScoreAdjust") if unit else None
-            own = None if said is None else _number(said.value)
+            own = None if said is None else parse_number(said.value)
             if said is None or own is None:
                 continue  # an empty value resets those before it, and systemd ignores what is no number
             wanted = rule.terms.value.wanted(own)
@@ -406,12 +410,3 @@ def _at_setting(setting: SysctlSetting, code: str, message: str, hint: str) -> F
 def _at_rule(policy: Policy, rule: Rule, code: str, message: str, hint: str) -> Fault:
     index = sum(1 for other in policy.rules[: rule.number] if other.file == rule.file)
     return Fault(rule.file, rule.line, 1, f"rules[{index}]", message, hint, "warning", code)
-
-
-def _number(text: str) -> int | None:
-    """Return a number as systemd and the kernel read it: 0x10 is 16, and 010 is 8; None if it is none."""
-    word = next(iter(text.split()), "")
-    for base in (0, 8):  # with base 0, Python refuses 010
-        with suppress(ValueError):
-            return int(word, base)
-    return None

@@ -64,9 +64,10 @@ def lines_that_count(
     read: Read = lines_or_none,
     wrong: Callable[[str, int, str], None] = lambda _file, _line, _text: None,
 ) -> dict[str, Line]:
-    """Return the last line for each sysctl or glob, in the order in which they are applied.
+    """Return the line that counts for each sysctl or glob, in the order in which they are applied.
 
-    `wrong` gets each line that is not valid.
+    The last one does; but one that repeats a value changes nothing, not even the order. `wrong` gets each
+    line that is not valid.
     """
     found: dict[str, Line] = {}
     for file in files:
@@ -79,8 +80,11 @@ def lines_that_count(
             if not path or not (equals or name.startswith("-")):
                 wrong(file, number, line)
                 continue
+            said = value.strip() if equals else None
+            if path in found and found[path].value == said:
+                continue
             found.pop(path, None)
-            found[path] = Line(path, value.strip() if equals else None, file, number)
+            found[path] = Line(path, said, file, number)
     return found
 
 
@@ -120,4 +124,5 @@ def _is_meant(glob: str, path: str) -> bool:
 def _path(name: str) -> str:
     """Return a name as a path. If the first separator is a dot, dots and slashes change places."""
     first = next((character for character in name if character in "./"), "")
-    return name.translate(str.maketrans("./", "/.")) if first == "." else name
+    path = name.translate(str.maketrans("./", "/.")) if first == "." else name
+    return "/".join(filter(None, path.split("/")))

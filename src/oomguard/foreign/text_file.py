@@ -2,8 +2,10 @@
 
 import codecs
 import os
+import re
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 Read = Callable[[str], list[str]]
@@ -28,6 +30,15 @@ class SourcedValue(NamedTuple):
     def source(self) -> str:
         """Where it is set, as `file:line`."""
         return f"{self.file}:{self.line}"
+
+
+def parse_number(text: str) -> int | None:
+    """Return a number as systemd and the kernel read it: 0x10 is 16, and 010 is 8; None if it is none."""
+    if re.fullmatch(r"[-+]?[0-9][0-9a-zA-Z]{0,19}", text):
+        for base in (0, 8):  # with base 0, Python refuses 010
+            with suppress(ValueError):
+                return int(text, base)
+    return None
 
 
 def read_lines(path: str, *, wait: bool = False) -> list[str]:
@@ -78,8 +89,8 @@ def lines_or_none(path: str) -> list[str]:
 
 
 def names_in(folder: str) -> list[str]:
-    """Return the names in a folder, sorted; none if it cannot be read."""
+    """Return the names in a folder that are not hidden, sorted; none if it cannot be read."""
     try:
-        return sorted(os.listdir(folder))
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError:
         return []

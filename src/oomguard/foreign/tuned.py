@@ -2,12 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.foreign.sysctl_d import write
-from oomguard.foreign.text_file import Read, SourcedValue, lines_or_none
+from oomguard.foreign.text_file import Read, SourcedValue, lines_or_none, parse_number
 from oomguard.foreign.units import Assignment
 
 FOLDERS = ("etc/tuned/profiles", "etc/tuned", "usr/lib/tuned/profiles", "usr/lib/tuned")
@@ -130,12 +130,12 @@ def assignments(lines: Iterable[str]) -> Iterator[Assignment]:
             yield Assignment(section, key.strip(), value.strip(), number)
 
 
-def profile_file(profile: str, folders: Sequence[str]) -> str:
-    """Return the file of a profile, "" if there is none."""
+def profile_file(profile: str, folders: Sequence[str], skipped: Set[str] = frozenset()) -> str:
+    """Return the most important file of a profile that is not among `skipped`, "" if there is none."""
     if profile.endswith(f"/{FILE}"):
         return profile
     paths = (os.path.normpath(f"{folder}/{os.path.basename(profile)}/{FILE}") for folder in folders)
-    return next((path for path in paths if os.path.isfile(path)), "")
+    return next((path for path in paths if path not in skipped and os.path.isfile(path)), "")
 
 
 def _files(profiles: Iterable[str], folders: Sequence[str], read: Read, problems: list[Problem]) -> list[str]:
@@ -144,9 +144,11 @@ def _files(profiles: Iterable[str], folders: Sequence[str], read: Read, problems
     seen: set[str] = set()
 
     def add(profile: str, included: SourcedValue) -> None:
-        file = profile_file(profile.removeprefix("-"), folders)
+        name = profile.removeprefix("-")
+        # A profile that includes its own name extends the vendor's.
+        file = profile_file(name, folders, seen) or profile_file(name, folders)
         if not file:
-            if not profile.startswith("-"):
+            if name == profile:
                 why = _COMPUTED if _FUNCTION.search(profile) else "no such profile"
                 problems.append(Problem(profile, why, included))
             return
@@ -155,8 +157,8 @@ def _files(profiles: Iterable[str], folders: Sequence[str], read: Read, problems
         seen.add(file)
         includes = [one for one in assignments(read(file)) if (one.section, one.key) == ("main", "include")]
         for one in includes[-1:]:
-            for name in re.split(r"\s*[,;]\s*", one.value):
-                add(name, SourcedValue(one.value, file, one.line))
+            for base in re.split(r"\s*[,;]\s*", one.value):
+                add(base, SourcedValue(one.value, file, one.line))
         found.append(file)
 
     for profile in profiles:
@@ -180,8 +182,7 @@ def _expanded(value: str, variables: dict[str, str]) -> str:
 
 
 def _priority(section: _Section) -> int:
-    text = section.own.get("priority", "")
-    return int(text) if text.isascii() and text.isdecimal() else 0
+    return parse_number(section.own.get("priority", "")) or 0
 
 
 def _sysctl(kind: str, key: str, value: str) -> str:

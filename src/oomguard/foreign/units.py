@@ -120,7 +120,7 @@ def assignments(lines: Iterable[str]) -> Iterator[Assignment]:
         if text.startswith(("#", ";")) or (not text and not pending):
             continue  # a comment does not end a continued line
         begun = begun or number
-        if text.endswith("\\"):
+        if (len(text) - len(text.rstrip("\\"))) % 2:  # two are one that is meant
             pending += text[:-1] + " "
             continue
         text, pending = pending + text, ""

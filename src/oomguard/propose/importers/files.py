@@ -81,8 +81,8 @@ class Files:
                 for name in folders
                 if not name.endswith(_LINKS) and os.path.realpath(f"{folder}/{name}") not in seen
             ]
-            found += [os.path.join(folder, name) for name in names if name.endswith(endings)]
-            found += [os.path.join(folder, name) for name in folders if name.endswith(endings)]
+            meant = [name for name in (*names, *folders) if name.endswith(endings) and name[0] != "."]
+            found += [os.path.join(folder, name) for name in meant]
             if len(found) > _FILES_LIMIT:
                 self._unreadable(path, f"has more than {_FILES_LIMIT:,} files; give a folder below")
                 return []

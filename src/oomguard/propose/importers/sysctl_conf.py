@@ -3,12 +3,14 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from functools import cache
 
+from oomguard.core.match import is_glob
 from oomguard.core.sysctl import SYSCTLS, TRIGGERS
 from oomguard.core.text import counted
 from oomguard.foreign import tuned
 from oomguard.foreign.sysctl_d import Line, in_order, lines_that_count, settings, sysctl_files, write
-from oomguard.foreign.text_file import SourcedValue, lines_or_none, names_in
+from oomguard.foreign.text_file import SourcedValue, lines_or_none, names_in, parse_number
 from oomguard.propose.importers.files import SHOWN_LIMIT, Files
 from oomguard.propose.policy_draft import Draft, DraftSetting, Note, Origin
 
@@ -38,12 +40,15 @@ def import_files(paths: Sequence[str]) -> Draft:
     def wrong(file: str, line: int, text: str) -> None:
         files.notes.append(Note(text[:SHOWN_LIMIT], "is not an assignment", Origin(file, line)))
 
-    lines = lines_that_count(sources, files.lines, wrong)
+    read = cache(files.lines)
+    lines = lines_that_count(sources, read, wrong)
     beside = [os.path.join(os.path.dirname(file), "..") for file in profiles]
     of_tuned = tuned.load([*profiles, *active], [*beside, *folders], files.lines)
     main = {} if paths else {one.key: one.value for one in tuned.assignments(lines_or_none(_TUNED_MAIN))}
     is_reapplied = main.get("reapply_sysctl", "1") in tuned.TRUE
-    merged = _merged(settings(lines), of_tuned.values, is_reapplied=is_reapplied)
+    own = [one for one in sources if is_reapplied and not _VENDOR.search(one)]
+    again = {path: line for path, line in lines_that_count(own, read).items() if not is_glob(path)}
+    merged = _merged(settings(lines), of_tuned.values, settings(again))
     named: list[_Named] = [(one.path.replace("/", "."), one) for one in lines.values()]
     named += of_tuned.values.items()
     notes = [
@@ -76,16 +81,14 @@ def _sysctl_files(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _merged(
-    of_files: Mapping[str, SourcedValue], of_tuned: Mapping[str, SourcedValue], *, is_reapplied: bool
+    of_files: Mapping[str, SourcedValue],
+    of_tuned: Mapping[str, SourcedValue],
+    again: Mapping[str, SourcedValue],
 ) -> dict[str, SourcedValue]:
-    """Return what counts. TuneD overrides sysctl.d, and may apply again what is not the vendor's."""
+    """Return what counts. TuneD overrides sysctl.d, and then applies `again` what is not the vendor's."""
     merged = dict(of_files)
-    for name, one in of_tuned.items():
+    for name, one in (*of_tuned.items(), *again.items()):
         write(merged, name, one)
-    if is_reapplied:
-        for name, one in of_files.items():
-            if not _VENDOR.search(one.file):
-                write(merged, name, one)
     return merged
 
 
@@ -94,10 +97,10 @@ def _drafted(merged: Mapping[str, SourcedValue], notes: list[Note]) -> Iterator[
         place = Origin(one.file, one.line)
         if name not in SYSCTLS:
             continue
-        if re.fullmatch(r"0|-?[1-9][0-9]{0,19}", one.value):
-            yield DraftSetting(name, int(one.value), "", origin=place)
+        if (value := parse_number(one.value)) is not None:
+            yield DraftSetting(name, value, "", origin=place)
         else:
-            notes.append(Note(f"{name}={one.value[:SHOWN_LIMIT]}", "must be a decimal number", place))
+            notes.append(Note(f"{name}={one.value[:SHOWN_LIMIT]}", "must be a number", place))
 
 
 def _overridden(named: Sequence[_Named], merged: Mapping[str, SourcedValue]) -> Iterator[Note]:

@@ -1,13 +1,12 @@
 """systemd: `OOMScoreAdjust=` of units and their drop-ins."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX
-from oomguard.foreign.text_file import Read, SourcedValue
+from oomguard.foreign.text_file import Read, SourcedValue, parse_number
 from oomguard.foreign.units import SYSTEM_FOLDERS, Units, assignments, variants
 from oomguard.policy.regex_to_glob import literal
 from oomguard.propose.importers.files import SHOWN_LIMIT, Files
@@ -101,10 +100,10 @@ def _setting(lines: Sequence[SourcedValue], notes: list[Note]) -> _Setting | Non
         place = Origin(file, number)
         if not value:
             found = _Setting(None, place)
-        elif re.fullmatch(r"[-+]?(0|[1-9][0-9]{0,8})", value) and abs(int(value)) <= OOM_SCORE_ADJ_MAX:
-            found = _Setting(int(value), place)
+        elif (parsed := parse_number(value)) is not None and abs(parsed) <= OOM_SCORE_ADJ_MAX:
+            found = _Setting(parsed, place)
         else:
-            why = "must be a decimal number from -1000 to 1000"
+            why = "must be a number from -1000 to 1000"
             notes.append(Note(f"{_KEY}={value[:SHOWN_LIMIT]}", why, place))
     return found
 
