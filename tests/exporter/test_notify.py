@@ -150,6 +150,22 @@ def test_a_command_that_goes_on_is_killed_with_what_it_started(
     wait_until(lambda: not state.exists() or ") Z " in state.read_text(), "its end")
 
 
+@pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
+def test_a_command_that_became_another_users_is_left_alone(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `sudo` does."""
+    monkeypatch.setattr("oomguard.exporter.notices._SECONDS", 0.1)
+
+    def refuse(pid: int, number: int) -> None:
+        os.kill(pid, number)
+        raise PermissionError
+
+    monkeypatch.setattr("oomguard.exporter.notices.os.killpg", refuse)
+    Notifier("exec sleep 300").send(Notice("T", "x", {}))
+    assert "still runs after 0.1 s, as another user; notify goes on" in capfd.readouterr().err
+
+
 BUS = [shutil.which(name) for name in ("dbus-run-session", "gdbus", "dbus-monitor")]
 
 

@@ -229,7 +229,7 @@ def test_other_paths_and_methods_are_refused(lonely: Exporter) -> None:
 
 
 def test_a_client_that_says_nothing_holds_up_no_scrape(lonely: Exporter) -> None:
-    """Each has a thread of its own, and is disconnected after five seconds of silence."""
+    """Each has a thread of its own, and is disconnected after ten seconds."""
     host, _, port = lonely.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port))) as silent:
         silent.sendall(b"GET /metrics HTTP/1.1\r\nX: ")

@@ -62,8 +62,8 @@ def test_who_sends_a_byte_now_and_then_is_disconnected(server: Server) -> None:
     assert get(server) == b"fine"
 
 
-def test_who_never_reads_is_disconnected(server: Server) -> None:
-    """However long the answer is."""
+def test_who_never_reads_is_disconnected(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    """However long the answer is; that it did not arrive is no line in the log."""
     with connect(server) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.sendall(b"GET /long HTTP/1.1\r\n\r\n")
@@ -74,6 +74,7 @@ def test_who_never_reads_is_disconnected(server: Server) -> None:
         while threads() > 2 and time.monotonic() < end:
             time.sleep(0.01)
         assert threads() == 2, "this one, and that of the server"
+    assert capfd.readouterr().err == ""
 
 
 def test_many_silent_clients_keep_nobody_out_and_take_no_more_threads(server: Server) -> None:

@@ -130,7 +130,10 @@ def _trouble(arguments: list[str], environment: dict[str, str]) -> str:
     try:
         code = started.wait(_SECONDS)
     except subprocess.TimeoutExpired:
-        os.killpg(started.pid, signal.SIGKILL)  # with what it started
+        try:
+            os.killpg(started.pid, signal.SIGKILL)  # with what it started
+        except PermissionError:  # it is all another user's by now, as under sudo
+            return f"still runs after {_SECONDS} s, as another user"
         started.wait()
         return f"was killed after {_SECONDS} s"
     if code < 0:

@@ -65,9 +65,6 @@ def parse_address(text: str) -> Address:
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = 5
-    """Seconds after which an idle client is disconnected; socketserver reads this name."""
-
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the base class
         """Log no scrape."""
 
@@ -154,7 +151,11 @@ def _routes(
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if path == PATH:
             # Its filter, `name[]`, would leave nothing: it needs the names ahead of the scrape.
-            return metrics(environ | {"QUERY_STRING": ""}, start_response)
+            environ |= {"QUERY_STRING": ""}
+            try:
+                return metrics(environ, start_response)
+            except TypeError:  # prometheus_client compares a version in Accept that is not a number
+                return metrics(environ | {"HTTP_ACCEPT": ""}, start_response)
         if path == "/" and method in ("GET", "HEAD"):
             is_browser = "text/html" in environ.get("HTTP_ACCEPT", "")
             kind, render = ("html", as_html) if is_browser else ("plain", as_text)
