@@ -163,6 +163,14 @@ def test_what_globs_cannot_say_becomes_a_regular_expression() -> None:
     assert r"must not have \b, got ^\bx$" in " ".join(text.replace("# ", "").split())
 
 
+def test_anchors_of_glibc_are_those_of_python() -> None:
+    """Or they would be letters that no name has."""
+    draft = earlyoom.import_arguments(["--prefer", r"\`(node|a\\<)\'", "--avoid", r"\<sshd"])
+    found, text = policy(draft)
+    assert [rule.names for rule in found.rules] == [(b"node", b"a\\<")]
+    assert r"must not have \b, got \bsshd" in " ".join(text.replace("# ", "").split())
+
+
 def test_of_an_option_that_is_given_twice_the_last_counts() -> None:
     """As earlyoom takes it; an option may be shortened."""
     draft = earlyoom.import_arguments(["--pref", "^a$", "--prefer=^b$", "--dry"])
@@ -275,7 +283,7 @@ NOHANG = r"""# comment
     indented is a comment, too
 zram_checking_enabled = False
 @BADNESS_ADJ_RE_NAME 200 /// ^(Web Content|tab)$
-@BADNESS_ADJ_RE_CGROUP_V1  -50 ///  /foo\.service$
+@BADNESS_ADJ_RE_CGROUP_V1-50 ///  /foo\.service$
 @BADNESS_ADJ_RE_REALPATH 900 /// ^/usr/bin/stress
 @BADNESS_ADJ_RE_CMDLINE 2000 /// --type=renderer
 @BADNESS_ADJ_RE_UID -100 /// ^0$

@@ -42,6 +42,8 @@ _MEMBERS = {
     "blank": r" \t",
 }
 """What Python writes for the classes of POSIX in sets."""
+_GNU = {r"\<": r"\b", r"\>": r"\b", r"\`": "^", r"\'": "$"}
+"""What Python writes for the anchors of glibc's regcomp."""
 _VALUED = {"-m", "-s", "-M", "-S", "-r", "-N", "-P", *_LISTS}
 _NO_OPTION = "earlyoom does not start with it: the argument of --prefer and --avoid is one word, so quote it"
 _FLAGS_LENGTH = 64
@@ -175,7 +177,8 @@ def _draft(options: Sequence[_Option], notes: list[Note]) -> Draft:
         option = last.get(name)
         if option is None:
             continue
-        found = alternatives(_POSIX_CLASS.sub(lambda one: _MEMBERS.get(one[1], one[0]), option.argument))
+        regex = re.sub(r"\\.", lambda one: _GNU.get(one[0], one[0]), option.argument)
+        found = alternatives(_POSIX_CLASS.sub(lambda one: _MEMBERS.get(one[1], one[0]), regex))
         names: list[str | int] = [*found.globs, *map(Regex, found.unsaid)]
         rules.append(DraftRule({"name": names}, toward(points), str(option), option.place))
     for option in dict.fromkeys(options):

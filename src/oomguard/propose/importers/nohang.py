@@ -53,7 +53,8 @@ def import_files(paths: Sequence[str]) -> Draft:
 
 def _adjustment(line: str, place: Origin) -> tuple[DraftRule | None, list[Note]]:
     """Return the rule of a line, and what of the line it does not have."""
-    kind, _, rest = line.partition(" ") if " " in line else line.partition("\t")
+    kind = "@" + re.split(r"\W", line[1:], maxsplit=1)[0]
+    rest = line.removeprefix(kind)
 
     def without(why: str) -> tuple[None, list[Note]]:
         return None, [Note(line, why, place)]
