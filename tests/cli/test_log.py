@@ -113,6 +113,13 @@ def test_a_journal_that_this_user_must_not_look_at_is_one(
     assert (code, "insufficient permissions" in err) == (1, True)
 
 
+def test_a_journalctl_that_says_much_holds_up_nothing(log: Log, journalctl: Callable[..., Path]) -> None:
+    """A pipe for it would be full."""
+    journalctl(tail="head -c 100000 /dev/zero | tr '\\0' x >&2; exit 1")
+    code, _, err = log()
+    assert (code, err.startswith("oomguard: journalctl: xxxx")) == (1, True)
+
+
 def test_adjustments_are_a_table_of_80_columns(log: Log, journalctl: Callable[..., Path]) -> None:
     """With who, from what to what, why and by which rule; what is about no value is left out."""
     journalctl()

@@ -19,6 +19,9 @@ _FOLDERS = ("/var/log/journal", "/run/log/journal")
 OURS = ("SYSLOG_IDENTIFIER=oomguard", "_UID=0")
 """Selects oomguard's entries. Anybody can write to the journal under any name, but journald adds the uid."""
 
+_SAID_LIMIT = 1 << 16
+"""Bytes that are shown of what journalctl says."""
+
 _KUBELET_FOLDERS = ("/var/lib/kubelet", "/var/lib/rancher")
 _NO_KLOG = r'--grep=^(?![IWEF]\d{4} |time=")|viction manager: pod |invoked oom-killer'
 """Leaves out all entries of a kubelet except evictions: it may write a million a week."""
@@ -73,15 +76,16 @@ def open_journal(arguments: Sequence[str], *, without: str) -> Iterator[IO[bytes
     if program is None:
         raise OomguardError("this needs systemd's journal, but journalctl is not installed", hint=without)
     command = [program, "--output=json", "--no-pager", "--all", "--quiet", *arguments]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe) as journal:  # noqa: S603 - no shell is in between
-        assert journal.stdout is not None
-        assert journal.stderr is not None
-        try:
-            yield journal.stdout
-            said = journal.stderr.read()
-        finally:
-            journal.terminate()  # with --follow it does not end by itself
+    with open(os.memfd_create("journalctl"), "w+b") as errors:  # a full pipe would stop it, and us
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as journal:  # noqa: S603 - no shell
+            assert journal.stdout is not None
+            try:
+                yield journal.stdout
+                journal.wait()
+            finally:
+                journal.terminate()  # with --follow it does not end by itself
+        errors.seek(0)
+        said = errors.read(_SAID_LIMIT)
     # Without entries it exits with 1 and prints nothing.
     if journal.returncode > 0 and said:
         first = printable(said.strip().splitlines()[0])
