@@ -88,6 +88,12 @@ NAMES = [event.name for event in EVENTS]
         ("plan f.yaml", "oomguard plan: takes no file name; did you mean --policy f.yaml?"),
         ("plan ./f", "oomguard plan: takes no file name; did you mean --policy ./f?"),
         ("plan nginx", "oomguard plan: takes no argument nginx; see oomguard plan --help"),
+        ("plan -- nginx", "oomguard plan: takes no argument nginx; see oomguard plan --help"),
+        ("plan --", "oomguard plan: no option --; see oomguard plan --help"),
+        (
+            "rank --watch --limit 5",
+            "oomguard rank: --limit cannot be combined with --watch, which scrolls; see oomguard rank --help",
+        ),
         ("schema f.yaml", "oomguard schema: takes no argument f.yaml; see oomguard schema --help"),
         ("plan --policy", "oomguard plan: --policy needs a value: --policy FILE"),
         ("plan --pol", "oomguard plan: --policy needs a value: --policy FILE"),

@@ -7,6 +7,7 @@ import os
 import pty
 import resource
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -28,6 +29,8 @@ from oomguard.cli.verb import SHARED
 from oomguard.cli.watch import Looks, Terminal
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
+from oomguard.diagnose import ranker
+from oomguard.kernel.memcg import Memcg
 from oomguard.oom.badness import Usage
 from oomguard.oom.ranking import Candidate, Domain
 from oomguard.oom.ranking import rank as rank_all
@@ -351,6 +354,34 @@ def test_a_cgroup_without_a_limit_names_the_one_that_has(rank: Rank, mount: Path
     assert "omit --cgroup" in err
 
 
+def test_a_cgroup_that_is_removed_is_not_one_without_a_limit(
+    rank: Rank, mount: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its service stops in between."""
+    found = ranker.open_memcg
+
+    def remove(*arguments: Any) -> Memcg:
+        memcg = found(*arguments)
+        shutil.rmtree(memcg.folder)
+        return memcg
+
+    monkeypatch.setattr(ranker, "open_memcg", remove)
+    code, _, err = rank("--cgroup", "/app/free")
+    assert (code, err.startswith("oomguard: /app/free was removed\n")) == (1, True)
+
+
+def test_nothing_can_be_drawn_on_a_dumb_terminal(rank: Rank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would stay empty until q is pressed."""
+    monkeypatch.setenv("TERM", "dumb")
+    ours, theirs = pty.openpty()
+    with open(theirs, "r+b", buffering=0) as raw, open(ours, "rb"):
+        terminal = io.TextIOWrapper(raw)
+        monkeypatch.setattr(sys, "stdin", terminal)
+        monkeypatch.setattr(sys, "stdout", terminal)
+        code, _, err = rank("--watch")
+    assert (code, "TERM must not be dumb" in err) == (2, True)
+
+
 def test_watch_without_a_terminal_is_bad_usage(rank: Rank) -> None:
     """It says what to do instead."""
     code, _, err = rank("--watch")
@@ -601,7 +632,7 @@ def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(tmp_path: Path) -> None
 def test_no_color_is_honoured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left are the movements of the cursor."""
     monkeypatch.setenv("NO_COLOR", "1")
-    with watched(tmp_path, "--limit", "3") as screen:
+    with watched(tmp_path) as screen:
         screen.wait_for(b"PID")
         screen.wait_for(b"q=quit")
         assert b"\x1b[3" not in screen.seen

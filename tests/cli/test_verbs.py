@@ -1543,6 +1543,7 @@ def test_no_verb_spends_more_than_its_share_on_one_user(
     assert explain.code == 1
     assert "slow[20]" in explain.out
     assert "1 process cannot be explained (21): reading other processes of this user" in explain.err
+    assert explain.err.endswith("\n  try again when it is less busy\n")
 
 
 def test_explain_does_not_say_that_nothing_matches_where_a_rule_could_not_be_tried(

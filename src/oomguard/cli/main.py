@@ -72,7 +72,7 @@ def run_verb(words: list[str]) -> int:
 
         return overview.run()
     if words[0] == "help":
-        words = [*words[1:2], "--help"]
+        words = [*(word for word in words[1:2] if word != "help"), "--help"]
     verb = next((one for one in VERBS if one.name == words[0]), None)
     if verb is None:
         _without_verb(words)

@@ -108,6 +108,7 @@ def no_choice(what: str, text: str, choices: Sequence[str]) -> str:
 def not_taken(words: Sequence[str], verb: "Parser") -> str:
     """Return the error for words that a verb does not take."""
     options = verb.options
+    words = [word for word in words if word != "--"] or words
     option = next((word for word in words if word.startswith("-") and word != "-"), None)
     if option is not None:
         name = option.partition("=")[0]

@@ -66,6 +66,8 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.interval is not None and not options.watch:
         raise MisuseError("--interval needs --watch; see oomguard rank --help")
+    if options.limit is not None and options.watch:
+        raise MisuseError("--limit cannot be combined with --watch, which scrolls; see oomguard rank --help")
     if options.watch:
         from oomguard.cli.watch import refuse_no_terminal, watch
 

@@ -42,10 +42,11 @@ _PAGES = {b"\x1b[5~": -1, b"\x1b[6~": 1, b" ": 1}
 
 
 def refuse_no_terminal() -> None:
-    """Raise UsageError if input or output is not a terminal."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    """Raise UsageError if input or output is not a terminal that can be drawn on."""
+    is_dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")  # rich draws nothing there
+    if is_dumb or not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
-            "rank --watch needs a terminal for both input and output",
+            "rank --watch needs a terminal for both input and output, and TERM must not be dumb",
             hint="omit --watch, or use --json in programs",
         )
 

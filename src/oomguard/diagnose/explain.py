@@ -65,7 +65,7 @@ def _unread(pids: list[int], reason: str) -> OomguardError:
     shown = ", ".join(map(str, pids[:_PIDS])) + (", …" if len(pids) > _PIDS else "")
     return OomguardError(
         f"{counted(len(pids), 'process', 'es')} cannot be explained ({shown}): {reason}",
-        hint="give fewer pids",
+        hint="give fewer pids" if len(pids) > 1 else "try again when it is less busy",
     )
 
 

@@ -136,6 +136,11 @@ class Ranker:
         return cgroup_pages(limits, swap_total_kib=memory.swap_total_kib, page_kib=PAGE_KIB)
 
     def _unlimited(self, memcg: Memcg, memory: Memory) -> OomguardError:
+        if not os.path.isdir(memcg.folder):
+            return OomguardError(
+                f"{legible(memcg.path)} was removed",
+                hint="its service has stopped: start it, or omit --cgroup",
+            )
         above = (one.path for one in ancestors(memcg) if self._limit_pages(one, memory) is not None)
         limited = next(above, None)
         way_out = "omit --cgroup for the whole host"
