@@ -180,14 +180,16 @@ def test_a_status_that_was_cut_short_is_a_reason(lonely: Exporter, tmp_path: Pat
     assert "no valid JSON" in lonely.get("/")
 
 
-def test_a_check_of_the_page_gets_its_head_alone(lonely: Exporter) -> None:
-    """With the length of the page."""
+@pytest.mark.parametrize("path", ["/", "/metrics"])
+def test_a_check_of_a_page_gets_its_head_alone(path: str, lonely: Exporter) -> None:
+    """As a load balancer asks; of the page with its length."""
     host, _, port = lonely.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port))) as client:
-        client.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
+        client.sendall(f"HEAD {path} HTTP/1.0\r\n\r\n".encode())
         head, _, body = b"".join(iter(partial(client.recv, 4096), b"")).partition(b"\r\n\r\n")
     assert (b" 200 OK\r\n" in head, body) == (True, b"")
-    assert f"Content-Length: {len(lonely.get('/').encode())}\r\n".encode() in head
+    if path == "/":
+        assert f"Content-Length: {len(lonely.get('/').encode())}\r\n".encode() in head
 
 
 def test_browsers_are_told_to_run_and_keep_nothing(lonely: Exporter) -> None:

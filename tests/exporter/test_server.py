@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 import pytest
+from prometheus_client import CollectorRegistry, Gauge, make_wsgi_app
 
-from oomguard.exporter.server import Address, Server
+from oomguard.exporter.server import Address, Server, _routes
 
 BODY = b"x" * 32 * 1024 * 1024
 """More than the kernel keeps for a client that does not read."""
@@ -75,6 +76,19 @@ def test_who_never_reads_is_disconnected(server: Server, capfd: pytest.CaptureFi
             time.sleep(0.01)
         assert threads() == 2, "this one, and that of the server"
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text;version=zz", "text/plain;version=zz"])
+def test_a_version_that_is_no_number_gets_the_usual_metrics(accept: str) -> None:
+    """Instead of a traceback in the log for each request."""
+    registry = CollectorRegistry()
+    Gauge("oomguard_x", "x", registry=registry).set(5)
+    answers: list[str] = []
+    app = _routes(make_wsgi_app(registry), lambda: pytest.fail("the page is not asked for"))
+    asked = {"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accept}
+    body = b"".join(app(asked, lambda status, _headers: answers.append(status)))
+    assert answers == ["200 OK"]
+    assert b"oomguard_x 5.0\n" in body
 
 
 def test_many_silent_clients_keep_nobody_out_and_take_no_more_threads(server: Server) -> None:

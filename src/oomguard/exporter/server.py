@@ -149,6 +149,9 @@ def _routes(
 ) -> Callable[..., Iterable[bytes]]:
     def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        if method == "HEAD":
+            app(environ | {"REQUEST_METHOD": "GET"}, start_response)
+            return []
         if path == PATH:
             # Its filter, `name[]`, would leave nothing: it needs the names ahead of the scrape.
             environ |= {"QUERY_STRING": ""}
@@ -156,13 +159,13 @@ def _routes(
                 return metrics(environ, start_response)
             except TypeError:  # prometheus_client compares a version in Accept that is not a number
                 return metrics(environ | {"HTTP_ACCEPT": ""}, start_response)
-        if path == "/" and method in ("GET", "HEAD"):
+        if path == "/" and method == "GET":
             is_browser = "text/html" in environ.get("HTTP_ACCEPT", "")
             kind, render = ("html", as_html) if is_browser else ("plain", as_text)
             body = render(home())
             length = ("Content-Length", str(len(body)))
             start_response("200 OK", [("Content-Type", f"text/{kind}; charset=utf-8"), length, *_HEADERS])
-            return [] if method == "HEAD" else [body]
+            return [body]
         start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
         return [f"not found; metrics are at {PATH}\n".encode()]
 
