@@ -111,6 +111,10 @@ LINES = {
         "systemd[1]: nginx.service: A process of this unit has been killed by the OOM killer.",
         "The OOM killer killed a process of nginx.service, says systemd; the kernel's report is missing.",
     ),
+    "systemd, in its present words": (
+        "systemd[1]: nginx.service: The kernel OOM killer killed some processes in this unit.",
+        "The OOM killer killed a process of nginx.service, says systemd; the kernel's report is missing.",
+    ),
     "systemd's result": (
         "systemd[1]: nginx.service: Failed with result 'oom-kill'.",
         (

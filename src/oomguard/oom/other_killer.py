@@ -145,7 +145,8 @@ _KILLERS = (
         ("systemd",),
         ("OOM killer",),
         re.compile(
-            r"(?P<unit>[^ ]{1,255}): A process of this unit has been killed by the OOM killer(?P<result>)"
+            r"(?P<unit>[^ ]{1,255}): (?:A process of this unit has been killed by the OOM killer"
+            r"|The kernel OOM killer killed some processes in this unit)(?P<result>)"
         ),
         _unit,
     ),
