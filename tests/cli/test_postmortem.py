@@ -26,6 +26,7 @@ from oomguard.core.sample import Holder, Left, Sample
 from oomguard.kernel.dev_kmsg import open_kernel_log, records
 from oomguard.reconcile.flight_recorder import Recorder
 from oomguard.reconcile.state_folder import StateFolder
+from oomguard.report.postmortem_table import ListRow, print_list
 
 REPORTS = Path(__file__).parent.parent / "reports"
 HOST = str(REPORTS / "6.12-host.txt")
@@ -188,6 +189,13 @@ def test_long_path_stands_once_and_unbroken(postmortem: Postmortem, tmp_path: Pa
     assert out.splitlines().count(CONTAINER) == 1
     assert max(len(line) for line in out.splitlines() if line != CONTAINER) <= 80
     assert "memory.oom.group is set on pod 5931aa75 (container 25a38b5b)" in words(out)
+
+
+def test_list_has_room_for_wide_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """A cut pid is another one."""
+    row = ListRow(("1", "10-12 19:01:20", "日本語名前[4001234]", "22M", "0", "/a" * 40, "h", ""))
+    print_list([row, row], has_policy=False)
+    assert capsys.readouterr().out.count("日本語名前[4001234]  22M") == 2
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -260,7 +261,7 @@ def print_list(rows: Sequence[ListRow], *, has_policy: bool) -> None:
         del columns[_HEADINGS.index("INSTEAD")]
     if len(set(columns[_HEADINGS.index("HOST")])) <= 2:  # the heading, and one host
         del columns[_HEADINGS.index("HOST")]
-    widths = _fitting({cells[0]: max(map(len, cells)) for cells in columns}, out.width)
+    widths = _fitting({cells[0]: max(map(cell_len, cells)) for cells in columns}, out.width)
     made = dense_table(*widths, right=("#", "RAM", "VALUE"))
     for column in made.columns:
         column.width = widths[str(column.header)]
@@ -291,7 +292,7 @@ def _fitting(widths: dict[str, int], room: int) -> dict[str, int]:
 
 def _shortened(text: str, cells: int, heading: str) -> Text:
     """Return text of at most so many cells. Paths, and hosts of one kind, differ at their ends."""
-    if len(text) <= cells:
+    if cell_len(text) <= cells:
         return Text(text)
     if text[0] in "/…":
         return Text(f"…{text[1 - cells :]}")
