@@ -303,7 +303,64 @@ def test_warnings_come_in_the_order_of_files_and_lines() -> None:
     ]
 
 
+def test_what_a_file_for_other_hosts_says_is_not_missing_here() -> None:
+    """Nor is what a file for all hosts says, where a file for some overrides it."""
+    strict = "vm: {overcommit_memory: 2, overcommit_ratio: 80, panic_on_oom: 1}\nkernel: {panic: 10}\n"
+    small = "when: {memory: '< 8GiB'}\nvm: {overcommit_memory: 0}\nkernel: {panic: 0}\n"
+    assert [fault.code for fault in parse(layered(small, strict)).warnings] == []
+    every = small.partition("\n")[2]
+    codes = [fault.code for fault in parse(layered(every, strict)).warnings]
+    assert sorted(codes) == ["limit-without-mode", "panic-hangs"]
+
+
 # Rules
+
+
+@pytest.mark.parametrize(
+    ("conditions", "warns"),
+    [
+        ("name: '*'", True),
+        ("cmdline: '.*'", True),
+        ("cmdline: ^", True),
+        ("exe: /*", True),
+        ("cgroup: ['/*', /x]", True),
+        ("user: '*'", False),
+        ("user: root, name: '*'", False),
+        ("cmdline: '.*x'", False),
+    ],
+)
+def test_to_protect_everything_is_to_protect_nothing(conditions: str, *, warns: bool) -> None:
+    """A user is no glob."""
+    assert ("protects-all" in _rule(f"{conditions}, oom_score_adj: -500")) == warns
+
+
+@pytest.mark.parametrize(
+    ("value", "warns"), [("-500", True), ("{at_most: 5}", True), ("keep", False), ("{at_least: 5}", False)]
+)
+def test_trust_is_for_values_that_may_lower(value: str, *, warns: bool) -> None:
+    """Others need none."""
+    assert ("trust-name" in _rule(f"name: foo, trust: name, oom_score_adj: {value}")) == warns
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        (
+            "/usr/bin/python3 /opt/app.py --port 80",
+            r"name: python3 and cmdline: '/usr/bin/python3 /opt/app\.py --port 80'",
+        ),
+        (
+            "/usr/lib/jvm/java -jar /srv/x.jar",
+            r"name: java and cmdline: '/usr/lib/jvm/java -jar /srv/x\.jar'",
+        ),
+        ("[kswapd0]", 'name: kswapd0; if a process has this very name, "[[]kswapd0]"'),
+        ("/opt/Some App/bin/x", 'name: x or exe: "/opt/Some App/bin/x"'),
+    ],
+)
+def test_a_name_as_ps_shows_it_becomes_one(name: str, hint: str) -> None:
+    """And the command line what it is."""
+    (fault,) = _warnings(f"rules: [{{name: {json.dumps(name)}, oom_score_adj: 5}}]")
+    assert hint in fault.hint, fault.hint
 
 
 def _rule(text: str) -> list[str]:
@@ -317,6 +374,7 @@ def _rule(text: str) -> list[str]:
         ("name: [kswapd0, kthreadd]", "the kernel never kills its threads"),
         ("unit: user.slice", "not in the slice itself"),
         ("unit: ssh.service, user_unit: a.service", "is not in a user's unit"),
+        ("unit: [getty@.service, a@.service]", "nothing runs in a template, but in its instances"),
         ("unit: 'x*.service', user_unit: a.service", "is not in a user's unit"),
         ("exe: [/usr/lib/x/, /usr/lib/y/]", "paths of executables do not end in /"),
         ("exe: /usr/bin/../lib/x", "the kernel shows no //, /./ and /../ as in /usr/bin/../lib/x"),
@@ -338,8 +396,10 @@ def test_a_rule_that_no_process_can_match_is_found(conditions: str, why: str) ->
 def test_the_path_that_is_suggested_for_a_slice_is_one_that_processes_are_in() -> None:
     """Systemd puts user-1000.slice into user.slice."""
     (fault,) = _warnings("rules: [{unit: user-1000.slice, oom_score_adj: 5}]")
-    assert fault.hint == 'write cgroup: "*/user-1000.slice/*" to match all of them'
-    rule = parse(sources("rules: [{cgroup: '*/user-1000.slice/*', oom_score_adj: 5}]")).policy.rules[0]
+    assert fault.hint == 'write cgroup: "/user.slice/user-1000.slice/*" to match all of them'
+    rule = parse(sources("rules: [{cgroup: /user.slice/user-1000.slice/*, oom_score_adj: 5}]")).policy.rules[
+        0
+    ]
     inside = Process(Identity(5, 1), b"a", cgroup="/user.slice/user-1000.slice/session-2.scope")
     assert first_unmet(rule, inside) is None
 
@@ -691,6 +751,10 @@ def test_names_that_are_one_to_the_kernel_are_found() -> None:
     ("first", "second"),
     [
         ("name: gnome-keyring-daemon, oom_score_adj: 2", "name: gnome-keyring-d, oom_score_adj: 1"),
+        (
+            "name: gnome-keyring-daemon, user: 1000, oom_score_adj: 2",
+            "name: gnome-keyring-dialog, user: 1001, oom_score_adj: 3",
+        ),
         ("name: gnome-keyring-daemon, oom_score_adj: 2", "name: gnome-keyring-dialog, oom_score_adj: 2"),
         ("name: gnome-keyrings, oom_score_adj: 2", "name: gnome-keyrings-x, oom_score_adj: 1"),
         (

@@ -226,6 +226,7 @@ def test_the_same_value_in_two_files_is_no_contradiction() -> None:
         ("recorder: off", "recorder: false"),
         ("pressure: off", "pressure: false"),
         ("pressure: {some: 10%, over: 2s}", "pressure: {over: '2s', some: '10%'}"),
+        ("pressure: {some: 10%, over: 2s}", "pressure: {some: 10%}"),
     ],
 )
 def test_one_value_in_two_spellings_is_no_contradiction(one: str, other: str) -> None:

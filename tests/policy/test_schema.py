@@ -150,6 +150,15 @@ def _write(folder: Path, policies: tuple[str, ...]) -> list[str]:
     return [str(path) for path in paths]
 
 
+@pytest.mark.parametrize("text", ["recorder: off", "pressure: off", "recorder: true", "recorder: false"])
+def test_off_is_what_an_editor_takes_for_a_text(text: str) -> None:
+    """YAML 1.2 knows true and false only."""
+    key, _, said = text.partition(": ")
+    for value in (said, yaml.safe_load(said)) if said == "off" else (yaml.safe_load(said),):
+        jsonschema.validate({key: value}, json_schema())
+    parse(sources(text))
+
+
 def test_what_the_loader_accepts_the_schema_accepts(tmp_path: Path) -> None:
     """An editor never complains of a good policy."""
     for policy in _VALID:

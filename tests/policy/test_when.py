@@ -55,6 +55,14 @@ def test_a_host_is_at_least_as_large_as_what_is_installed_or_smaller_never_both(
             assert bool(why(host, memory=f"> {size}")) != bool(why(host, memory=f"<= {size}"))
 
 
+def test_of_swap_a_partition_lacks_a_page_and_no_more() -> None:
+    """Firmware keeps nothing of it, unlike of RAM."""
+    for swap, fits in ((8 * GIB - 4, True), (8 * GIB - 64, True), (8 * GIB - 65, False)):
+        host = Host(16 * GIB, swap)
+        assert bool(why(host, swap="< 8GiB")) == fits
+        assert bool(why(host, swap=">= 8GiB")) != fits
+
+
 @pytest.mark.parametrize(
     "never",
     [

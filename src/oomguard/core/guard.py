@@ -111,6 +111,16 @@ BOUNDS = (
         fatal=True,
         of_any=1024,
     ),
+    *(
+        SafeLimit(
+            name,
+            "least",
+            "nearly every write would wait for the disk, unless this is not in bytes",
+            "write a size such as 256MiB",
+            of_any=1 << 20,
+        )
+        for name in ("vm.dirty_bytes", "vm.dirty_background_bytes")
+    ),
     SafeLimit(
         KBYTES,
         "least",

@@ -6,7 +6,7 @@ makes the messages, from the `Takes` of each key.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from oomguard.core.choices import Children, Scope, Trust
@@ -159,7 +159,9 @@ def off_as_false(value: object) -> object:
     return False if isinstance(value, Surprise) and value.text == "off" else value
 
 
-_Off = Annotated[Literal[False], BeforeValidator(off_as_false)]
+_Off = Annotated[Literal[False], BeforeValidator(off_as_false), WithJsonSchema({"enum": [False, "off"]})]
+_OnOrOff = Annotated[bool, WithJsonSchema({"enum": [True, False, "off"]})]
+"""YAML 1.1 reads `off` as false, the YAML 1.2 of editors as a text."""
 _Percent = Annotated[
     str,
     Field(pattern=r"^([1-9][0-9]?|100)%$"),
@@ -238,7 +240,7 @@ class Document(Language):
         f"Default: {PressureLimit().some_percent}% of {PressureLimit().over_seconds}s.",
         {"some": "10%", "over": "2s"},
     )
-    recorder: Annotated[bool | None, BeforeValidator(off_as_false), Takes("off or true", (bool,))] = key(
+    recorder: Annotated[_OnOrOff | None, BeforeValidator(off_as_false), Takes("off or true", (bool,))] = key(
         "off: do not record what holds memory. `oomguard history` shows what is recorded. Default: true.",
         False,
     )

@@ -17,8 +17,12 @@ UNIT_KINDS = ("service", "scope", "slice", "socket", "mount", "swap")
 _ENDINGS = ", ".join(f".{one}" for one in UNIT_KINDS if one != "slice")
 """Of units whose processes are in the unit itself: those of a slice are in the units below it."""
 
+_HIERARCHY = re.compile(r"\d+:[^:/]*:")
+"""What is before the path in /proc/PID/cgroup."""
+
 UID_MAX = 2**32 - 2  # the next one is (uid_t) -1, which means no user
 
+_SET = re.compile(r"\[!?\]?[^\]]*\]")
 _REFERENCE = re.compile(r"(?<!\\)(?:\\\\)*(?:\\[1-9]|\(\?\()")
 
 
@@ -31,6 +35,10 @@ def path(value: str) -> str:
     """Check a glob on an absolute path: an executable or a cgroup."""
     if not value.startswith(("/", "*")):
         hint = f"write the whole path, or '*/{excerpt(value)}' for any folder"
+        if (below := _HIERARCHY.sub("", value)).startswith("/"):
+            hint = f"write {excerpt(below)}, without what /proc/PID/cgroup has before it"
+        elif value.startswith("~"):
+            hint = "write the whole path: ~ has no meaning here"
         raise refusal("relative-path", f"must start with / or *, got {excerpt(value)}", hint)
     return name(value)
 
@@ -62,6 +70,9 @@ def unit(value: str) -> str:
     """Check a glob on a unit's name."""
     stem, dot, suffix = name(value).rpartition(".")
     if value.endswith("*") or (stem and suffix in UNIT_KINDS):
+        if "/" in value:
+            hint = f"write {excerpt(value.rpartition('/')[2])}, or use cgroup for the path"
+            raise refusal("unit-path", f"must be a unit without its path, got {excerpt(value)}", hint)
         return value
     if dot and suffix in UNIT_KINDS:
         hint = f"write '*{value}' to match any {suffix}"
@@ -127,7 +138,10 @@ def name_regex(value: str) -> str:
 def _compile(value: str) -> None:
     re.compile(value)
     # The matcher joins several into one, so each must work inside a group, without names or back references.
-    compiled = re.compile(f"(?:{value})")
+    try:
+        compiled = re.compile(f"(?:{value})")
+    except re.error as error:  # only flags are valid by themselves, and not in a group
+        raise re.error("global flags are not allowed", value, max((error.pos or 0) - 3, 0)) from None
     if compiled.groupindex or _REFERENCE.search(value):
         message = f"must not have named groups or back references, got {excerpt(value)}"
         hint = "use (...) or (?:...), and repeat the pattern instead of a back reference"
@@ -148,6 +162,11 @@ def name(value: str) -> str:
     if start is not None:
         message = f"the [ at character {start + 1} of {excerpt(value)} is not closed"
         raise refusal("glob", message, "close it with ], or write [[] for a literal [")
+    for one in _SET.finditer(value):
+        if one[0].startswith("[^") and one[0] != "[^]":
+            message = f"the ^ in {excerpt(one[0])} does not exclude, as in a regular expression"
+            hint = f"write {excerpt(one[0].replace('^', '!', 1))} to exclude, or the ^ last if it is meant"
+            raise refusal("glob", message, hint)
     return _tidy(value, ", or [ ] for a literal space")
 
 

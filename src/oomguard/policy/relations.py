@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 from oomguard.core.overcommit import KBYTES
+from oomguard.core.policy import PressureLimit
 from oomguard.core.sysctl import SYSCTLS, UNIT_BYTES
 from oomguard.policy.fault import Fault, Problem, excerpt
 from oomguard.policy.model import CONDITIONS, Document, Rule, off_as_false
@@ -18,6 +19,7 @@ from oomguard.policy.sysctl_model import BOUNDS, COMMIT_LIMIT, exclusives, one_b
 from oomguard.policy.values import PERCENT, SIZE, size_or_percent
 
 _SECTIONS = ("vm", "kernel")
+_PRESSURE = {"some": f"{PressureLimit().some_percent}%", "over": f"{PressureLimit().over_seconds}s"}
 _SETTINGS = Document.model_fields.keys() - {*_SECTIONS, "rules", "when"}
 
 
@@ -48,8 +50,10 @@ class Setting(NamedTuple):
     @property
     def meaning(self) -> object:
         """The value, however it is written."""
-        row = SYSCTLS.get(self.name)
-        return _meaning(data(self.value), None if row is None else UNIT_BYTES.get(row.unit))
+        row, said = SYSCTLS.get(self.name), data(self.value)
+        if self.name == "pressure" and isinstance(said, dict):
+            said = _PRESSURE | said
+        return _meaning(said, None if row is None else UNIT_BYTES.get(row.unit))
 
     @property
     def text(self) -> str:

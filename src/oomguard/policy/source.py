@@ -7,6 +7,7 @@ Reading may need privileges; parsing, in another module, does not.
 
 import errno
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -179,11 +180,11 @@ def _refuse_other_owners(status: os.stat_result, file: str) -> None:
             f"must belong to {wanted}, got uid {status.st_uid}: others could decide which process is killed"
         )
         raise _RefusedError(
-            "wrong-owner", message, f"check its content, then run: chown root: {printable(file)}"
+            "wrong-owner", message, f"check its content, then run: chown root: {shlex.quote(printable(file))}"
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         message = f"{_writers(status)}: others could decide which process is killed"
-        hint = f"check its content, then run: chmod go-w {printable(file)}"
+        hint = f"check its content, then run: chmod go-w {shlex.quote(printable(file))}"
         raise _RefusedError("writable-by-others", message, hint)
 
 

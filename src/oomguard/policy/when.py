@@ -22,8 +22,9 @@ _VERSION = r"(?:0|[1-9][0-9]{0,4})(?:\.[0-9]{1,5}){0,2}"
 _SWAP_WORDS = {"none": "<= 0KiB", "some": "> 0KiB"}
 
 _MISSING_PERCENT = 10
-"""How much less than the installed RAM MemTotal may be: firmware and kernel keep some. A swap partition also
-lacks a page."""
+"""How much less than the installed RAM MemTotal may be: firmware and kernel keep some."""
+_MISSING_SWAP_KIB = 64
+"""The page, of any size, that a swap partition lacks."""
 
 
 def _least(installed_kib: int) -> int:
@@ -36,11 +37,16 @@ def _parts(said: str) -> list[tuple[str, str]]:
     return _SPLIT.findall(said.replace(",", "\n"))
 
 
-def _size_fits(said: str, found_kib: int) -> bool:
+def _size_fits(said: str, found_kib: int, least: Callable[[int], int] = _least) -> bool:
     sizes = ((sign, values.size(text).of(0) // 1024) for sign, text in _parts(said))
     return all(
-        _OPERATORS[sign](found_kib, _least(size) if sign in (">=", "<") else size) for sign, size in sizes
+        _OPERATORS[sign](found_kib, least(size) if sign in (">=", "<") else size) for sign, size in sizes
     )
+
+
+def _swap_fits(said: str, found_kib: int) -> bool:
+    said = _SWAP_WORDS.get(said, said)
+    return _size_fits(said, found_kib, lambda size: max(0, size - _MISSING_SWAP_KIB))
 
 
 def _version_fits(said: str, release: str) -> bool:
@@ -108,7 +114,7 @@ _Memory = Annotated[
 _Swap = Annotated[
     str,
     pattern(_SWAP, limit=100),
-    _comparison(_SWAP, _SWAP_TAKES, _size_fits, values.size),
+    _comparison(_SWAP, _SWAP_TAKES, _swap_fits, values.size),
     Takes(_SWAP_TAKES, hint="write none if there must be no swap"),
 ]
 _Kernel = Annotated[
@@ -162,7 +168,7 @@ def unmet(when: When, host: AskedHost) -> Iterator[str]:
     """Yield what keeps a file from counting on this host. UnknownHostError: a fact is not known."""
     if when.memory is not None and not _size_fits(when.memory, host.memory_kib):
         yield f"memory is {kib(host.memory_kib)}, not {when.memory}"
-    if when.swap is not None and not _size_fits(_SWAP_WORDS.get(when.swap, when.swap), host.swap_kib):
+    if when.swap is not None and not _swap_fits(when.swap, host.swap_kib):
         yield f"swap is {kib(host.swap_kib)}, not {when.swap}"
     if when.hostname is not None and not any(
         fnmatchcase(host.hostname.lower(), glob.lower()) for glob in many(when.hostname)

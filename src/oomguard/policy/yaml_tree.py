@@ -127,7 +127,7 @@ class _Builder:
         text = event.value
         if event.tag is not None:
             self._refuse(line, column, _tag(event.tag))
-        if not text.isascii() and has_surrogate(text):
+        if has_surrogate(text):
             self._refuse(line, column, _NOT_UNICODE)
             text = ""
         node = Scalar(self._texts.setdefault(text, text), not event.style, line, column)
@@ -167,10 +167,7 @@ class _Builder:
         if self._expanded > ALIAS_LIMIT:
             self._stop(line, column, _TOO_MANY_ALIASES)
         self._refuse_depth(len(self._stack) + anchor.height, line, column)
-        node = anchor.node
-        if isinstance(node, Scalar):
-            node = node._replace(line=line, column=column)
-        self._add(node, anchor.height)
+        self._add(anchor.node._replace(line=line, column=column), anchor.height)
 
     def _add(self, node: Node, height: int = 0) -> None:
         if not self._stack:

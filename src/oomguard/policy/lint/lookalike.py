@@ -14,7 +14,7 @@ from oomguard.core.process import COMM_LENGTH
 from oomguard.policy.fault import Problem, excerpt
 from oomguard.policy.lint.programs import ONLY_TITLED
 from oomguard.policy.patterns import name_regex
-from oomguard.policy.regex_to_glob import globs
+from oomguard.policy.regex_to_glob import globs, literal
 from oomguard.policy.scalars import quoted
 from oomguard.policy.typography import DASHES, QUOTES, described, is_unusual, usual
 
@@ -37,6 +37,8 @@ _REGEX = re.compile(
 )
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:\\")
 _PATH = re.compile(r"[*.~]?/")
+_SHOWN_BY_PS = re.compile(r"\[[a-z][\w/:.]{3,}\]")
+"""How ps shows a process without a command line: as a glob, that is one character."""
 _OPTION = re.compile(r" --?\w")
 _FILE_WITH_SPACES = re.compile(r" .*\.(?:exe|x86|x86_64)\Z")
 """The file name of a game, such as `Yes, Your Grace.exe`."""
@@ -54,7 +56,7 @@ def lookalike(name: str) -> Problem | None:
     if _ORDINARY.match(name):
         return None
     found = unusual_character(name) or next(_lookalikes(name, _SET.sub("[]", name)), None)
-    literally = quoted(as_it_is(name))
+    literally = quoted(literal(name) if _SHOWN_BY_PS.fullmatch(name) else as_it_is(name))
     return found and found._replace(hint=f"write {found.hint}; if a process has this very name, {literally}")
 
 
@@ -105,7 +107,13 @@ def _lookalikes(name: str, plain: str) -> Iterator[Problem]:
 
 def _foreign(name: str, plain: str, shown: str) -> Iterator[Problem]:
     """Yield which other fact of a process the name looks like."""
-    if _PATH.match(plain) or (_is_cut(name) and "/" in plain and " " not in plain):
+    if _SHOWN_BY_PS.fullmatch(name):
+        message = f"{shown} is how ps shows a process, not its name"
+        yield Problem("command-line-as-name", message, f"name: {quoted(name[1:-1])}")
+    is_path = _PATH.match(plain) or (_is_cut(name) and "/" in plain and " " not in plain)
+    is_command = _OPTION.search(plain) and not _FILE_WITH_SPACES.search(plain)
+    is_command = is_command or (is_path and " /" in plain)
+    if is_path and not is_command:
         base = name.rpartition("/")[2]
         choices = [f"name: {quoted(base)}"] * bool(base) + [f"exe: {quoted(name)}"] * (name[0] in "/*")
         message = f"{shown} looks like a path: the name of a process is a file name without its folder"
@@ -114,9 +122,8 @@ def _foreign(name: str, plain: str, shown: str) -> Iterator[Problem]:
         message = f"{shown} looks like a unit, not like a process name"
         yield Problem("unit-as-name", message, f"unit: {quoted(name)}")
     title = _TITLE.match(plain)
-    is_command = _OPTION.search(plain) and not _FILE_WITH_SPACES.search(plain)
     if _is_cut(name) or is_command or (title and (_kept(name) != name or title[1] in ONLY_TITLED)):
-        program = name.partition(" ")[0].rstrip(":")
+        program = name.partition(" ")[0].rpartition("/")[2].rstrip(":")
         message = f"{shown} looks like a command line: the process name is probably {excerpt(program)}"
         if _is_cut(name):
             kept = excerpt(_kept(name))

@@ -58,8 +58,7 @@ def _names(rule: Rule) -> _Found:
             yield ("name", position), problem
     if _named(rule, _PROGRAMS):
         yield from _programs(rule)
-    patterns = [said for row in CONDITIONS if (said := rule.patterns(row))]
-    if rule.terms.value.protects and all(any(map(_is_everything, said)) for said in patterns):
+    if rule.terms.value.protects and not rule.terms.users and _is_of_everything(rule):
         yield (), _PROTECTS_ALL
 
 
@@ -101,7 +100,7 @@ def _terms(rule: Rule) -> _Found:
                 yield (row.key, position), found._replace(hint=f"write {found.hint}")
     if value.kind in {"exact", "at_most"} and value.number == OOM_SCORE_ADJ_MIN:
         yield ("oom_score_adj",), _IMMUNE
-    if terms.trust == "name" and not rule.vouches:
+    if terms.trust == "name" and value.kind in {"exact", "at_most"} and not rule.vouches:
         yield ("trust",), _TRUST_NAME
     if value.protects and not any(rule.patterns(row) for row in VOUCHING if row.key != "cgroup"):
         for position, pattern in enumerate(terms.cgroups):
@@ -138,12 +137,18 @@ _PROTECTS_ALL = Problem(
 )
 
 _EVERYTHING = re.compile(r"\0(?:\^?\.[*+]\??\$?|\^?(?:\.\??)?|(?:\.\??)?\$)")
-"""Regular expressions on names, with the mark of `core.name_regex`, that match any name."""
+"""Regular expressions, with the mark of `core.name_regex`, that match any text."""
+
+
+def _is_of_everything(rule: Rule) -> bool:
+    regexes = [f"\0{one}" for one in rule.terms.cmdlines]
+    said = (regexes if row.key == "cmdline" else rule.patterns(row) for row in CONDITIONS)
+    return all(any(map(_is_everything, patterns)) for patterns in said if patterns)
 
 
 def _is_everything(pattern: str | bytes) -> bool:
     text = pattern.decode("utf-8", "surrogateescape") if isinstance(pattern, bytes) else pattern
-    is_glob_of_all = "*" in text and text.strip("*") in ("", "?")
+    is_glob_of_all = "*" in text and text.strip("*") in ("", "?", "/")
     return is_glob_of_all or _EVERYTHING.fullmatch(text) is not None
 
 
@@ -182,6 +187,9 @@ def names_collide(subject: Subject) -> Iterator[Fault]:
             if not rule.has_only("name", "user"):
                 break
             other, first = seen.setdefault(name[:COMM_LENGTH], (name, rule))
+            users = rule.terms.users
+            if users and first.terms.users and {*users}.isdisjoint(first.terms.users):
+                continue
             same = other == name or first.terms == rule.terms or first.terms.value == rule.terms.value
             # If the longer one comes first, both work.
             if same or len(name) == COMM_LENGTH or not subject.counts_beside(first, document):

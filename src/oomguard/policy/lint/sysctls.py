@@ -20,13 +20,14 @@ def sysctls(subject: Subject) -> Iterator[Fault]:
     settings = {one.name: one for one in subject.policy.sysctls}
     value = {name: setting.value for name, setting in settings.items()}
     for name, when in (("vm.panic_on_oom", "memory runs out"), ("kernel.panic_on_oops", "it meets a bug")):
-        if value.get(name) and not value.get("kernel.panic"):
+        panics = (value.get("kernel.panic"), *_elsewhere(subject, "kernel", "panic"))
+        if value.get(name) and not any(panics):
             message = f"the host panics when {when}, and hangs unless kernel.panic is set"
             problem = Problem("panic-hangs", message, "add kernel: {panic: 10} to reboot after 10 seconds")
             yield _at_setting(subject, settings[name], problem)
     if value.get("vm.panic_on_oom") == 2:
         yield _at_setting(subject, settings["vm.panic_on_oom"], _PANIC_WITH_LIMITS)
-    if value.get("vm.overcommit_memory") != 2:
+    if value.get("vm.overcommit_memory") != 2 and 2 not in _elsewhere(subject, "vm", "overcommit_memory"):
         for document in subject.documents:
             for knob in ("overcommit_ratio", "overcommit_kbytes", "commit_limit"):
                 if getattr(document.said.vm, knob, None) is not None:
@@ -53,6 +54,13 @@ _LIMIT_WITHOUT_MODE = Problem(
     "has no effect, because this policy does not set vm.overcommit_memory to 2",
     "add overcommit_memory: 2, or remove this",
 )
+
+
+def _elsewhere(subject: Subject, section: str, knob: str) -> list[object]:
+    """Return what files say of a sysctl, of which another may count on another host, by their `when:`."""
+    if not any(document.said.when for document in subject.documents):
+        return []
+    return [getattr(getattr(document.said, section), knob, None) for document in subject.documents]
 
 
 def _unwise_shares(subject: Subject) -> Iterator[Fault]:

@@ -68,10 +68,21 @@ def _exes(paths: tuple[str, ...]) -> Iterator[_Why]:
 def _units(terms: Terms) -> Iterator[_Why]:
     if terms.units and all(unit.endswith(".slice") for unit in terms.units):
         why = "processes are in the units of a slice, not in the slice itself"
-        yield "unit", why, f"write cgroup: {quoted(f'*/{terms.units[0]}/*')} to match all of them"
+        yield "unit", why, f"write cgroup: {quoted(f'{_slice_path(terms.units[0])}/*')} to match all of them"
+    elif terms.units and all("@." in unit and not is_glob(unit) for unit in terms.units):
+        why = "nothing runs in a template, but in its instances"
+        yield "unit", why, f"write unit: {quoted(terms.units[0].replace('@.', '@*.'))}"
     elif terms.user_units and terms.units and not any(_may_be_manager(unit) for unit in terms.units):
         why = f"a process in the system unit {excerpt(terms.units[0])} is not in a user's unit"
         yield "user_unit", why, "remove unit or user_unit, or write two rules"
+
+
+def _slice_path(unit: str) -> str:
+    """Return the cgroup of a slice: `/user.slice/user-1000.slice`; a glob stands for one in any folder."""
+    if is_glob(unit):
+        return f"*/{unit}"
+    parts = unit.removesuffix(".slice").split("-")
+    return "".join(f"/{'-'.join(parts[:count])}.slice" for count in range(1, len(parts) + 1))
 
 
 def _may_be_manager(unit: str) -> bool:

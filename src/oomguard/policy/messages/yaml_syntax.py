@@ -124,7 +124,8 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
     if (mistake := _mistake(file, text, sorted({start, _line_above(text, line), line}))) is not None:
         return mistake
     if "cannot start any token" in problem:
-        word = excerpt(here[column - 1 :].strip())
+        end = r"\s#|[,}\]]" if re.search(r"[\[{]", here[: column - 1]) else r"\s#"
+        word = excerpt(re.split(end, here[column - 1 :])[0].strip())
         return fault(
             f"text cannot start with {word[:1]} unless it is quoted", f"remove it, or quote all: '{word}'"
         )
