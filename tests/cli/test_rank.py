@@ -29,8 +29,7 @@ from oomguard.cli.verb import SHARED
 from oomguard.cli.watch import Looks, Terminal
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
-from oomguard.diagnose import ranker
-from oomguard.kernel.memcg import Memcg
+from oomguard.kernel.memcg import Memcg, open_memcg
 from oomguard.oom.badness import Usage
 from oomguard.oom.ranking import Candidate, Domain
 from oomguard.oom.ranking import rank as rank_all
@@ -358,14 +357,13 @@ def test_a_cgroup_that_is_removed_is_not_one_without_a_limit(
     rank: Rank, mount: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when its service stops in between."""
-    found = ranker.open_memcg
 
     def remove(*arguments: Any) -> Memcg:
-        memcg = found(*arguments)
+        memcg = open_memcg(*arguments)
         shutil.rmtree(memcg.folder)
         return memcg
 
-    monkeypatch.setattr(ranker, "open_memcg", remove)
+    monkeypatch.setattr("oomguard.diagnose.ranker.open_memcg", remove)
     code, _, err = rank("--cgroup", "/app/free")
     assert (code, err.startswith("oomguard: /app/free was removed\n")) == (1, True)
 
