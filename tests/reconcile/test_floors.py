@@ -76,6 +76,30 @@ def test_a_value_that_only_the_moved_floor_allows_is_not_its_own(host: Host) -> 
     assert host.state == (0, 0)
 
 
+@pytest.mark.parametrize("chosen", [0, 5, 300])
+def test_who_chose_another_value_keeps_no_floor_when_the_rule_is_gone(host: Host, chosen: int) -> None:
+    """It could return to immunity whenever it likes: what it chose is its own, the floor is ours."""
+    host.proc.process(Process(Identity(PID, PID), b"worker", uid=1000))
+    rule = Rule(0, (b"worker",), Terms(Value("exact", -900), trust="name"), "p.yaml", 1)
+    host.reconciler.adopt(Policy(rules=(rule,)))
+    assert host.reconciler.process(PID, "exec", 0.0)
+    assert host.state == (-900, -900)
+    host.proc.set_oom_score_adj(PID, chosen)
+    host.give()
+    assert host.state == (chosen, 0)
+
+
+def test_a_refused_name_hides_no_inherited_floor(host: Host) -> None:
+    """A child that may run a program called as its parent, which a rule must not protect for its user."""
+    host.give(-900)
+    started = host.kernel.now_ticks()
+    host.proc.process(Process(Identity(11, started), b"worker", parent_pid=PID, uid=1000))
+    host.kernel.floors[11] = -900
+    outcome = host.reconciler.process(11, "resync", 0.0, in_pass=True)
+    assert outcome is not None
+    assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (0, 0)
+
+
 def test_a_lowering_that_the_floor_allows_takes_no_privilege(tmp_path: Path) -> None:
     """A daemon that manages its own value keeps the right to, exactly."""
     host = Host(tmp_path, floor=-1000, privilege=FakePrivilege())

@@ -64,17 +64,20 @@ class Inheritance:
         return self._from_evidence(handle, value) if value < 0 else None
 
     def may_have_floor(self, handle: ProcessHandle, *, in_pass: bool) -> bool:
-        """Return whether a process may have inherited a floor below 0, although its value is 0 or more.
+        """Return whether a process may have a floor below 0 from us, although its value is 0 or more.
 
         Answered once for each process: later, only a privileged process can give it such a floor.
         """
+        descent = self._managed.descents.get(handle.pid, UNRELATED)
+        origin = descent.origin
         if not in_pass:
             self._floor_checked.pop(handle.pid, None)  # another user's by now, or another process
-            descent = self._managed.descents.get(handle.pid, UNRELATED)
-            if descent.origin is None or not descent.is_certain:
+            if origin is None or not descent.is_certain:
                 return False
+        # Of its own, which it had before it chose another value, no protection tells: it started earlier.
+        is_moved = origin is not None and origin.moved_floor
         protections = self._ledger.protections
-        if not protections:
+        if not protections and not is_moved:
             return False
         try:
             if self._floor_checked.get(handle.pid) == handle.inode or handle.read_oom_score_adj() < 0:
@@ -82,7 +85,7 @@ class Inheritance:
             may_have = (
                 not self._matching.is_trusted(handle)
                 and not handle.may_lower_itself
-                and protections.origin(JUST_BELOW_ZERO, self._holder(handle)) is not None
+                and (is_moved or protections.origin(JUST_BELOW_ZERO, self._holder(handle)) is not None)
             )
             self._floor_checked[handle.pid] = handle.inode
         except (*GONE, HIDDEN, UnknownFactError):

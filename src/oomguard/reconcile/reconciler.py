@@ -155,8 +155,11 @@ class Reconciler:
             if is_watched and (made is None or made.result in ("denied", "refused")):
                 with suppress(*GONE, HIDDEN):
                     self.backoff.looked(handle.identity, now, handle.budget_key)
-            if change is None and self.inheritance.may_have_floor(handle, in_pass=in_pass):
-                made = self._take_floor(handle)
+            is_left_alone = change is None or change.obstacle is not None
+            if is_left_alone and self.inheritance.may_have_floor(handle, in_pass=in_pass):
+                made = self._take_floor(handle) or made
+        except UnknownFactError as error:  # one that only the write needs
+            self.managed.on_unknown(handle, error)
         except OSError as error:
             self._not_read(error)
         return made
