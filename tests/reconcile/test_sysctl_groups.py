@@ -355,6 +355,19 @@ def test_after_a_crash_between_write_and_reading_back_huge_pages_are_restored(
     assert proc.sysctls()[PAGES] == 0
 
 
+def test_an_unread_sysctl_of_a_crashed_writer_keeps_nobody_from_starting(
+    proc: FakeProc, failing: Failing, folder: StateFolder
+) -> None:
+    """Its intent stays on file; all else can be managed, and restored."""
+    ledger = open_ledger(folder, boot_id="fake-boot", is_alive=lambda _: True)
+    ledger.record(PAGES, Entry(0, 14, is_written=False))
+    ledger.close()
+    (proc.root / SYSCTLS[PAGES].path).write_text("damaged\n")
+    again = open_hosts_ledger(folder, failing, to_restore=True)
+    assert again.sysctls == {PAGES: Entry(0, 14, is_written=False)}
+    again.close()
+
+
 def test_what_the_kernel_made_of_a_value_outlives_the_daemon(
     proc: FakeProc, failing: Failing, folder: StateFolder
 ) -> None:

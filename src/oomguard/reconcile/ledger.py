@@ -305,7 +305,9 @@ def open_hosts_ledger(folder: StateFolder, procfs: Procfs, *, to_restore: bool =
 
     def value_of(target: Target) -> int | None:
         if isinstance(target, str):
-            return read_sysctl(procfs, target)
+            with suppress(OSError):
+                return read_sysctl(procfs, target)
+            return None
         handle = procfs.open(target.pid)
         if handle is None:
             return None
