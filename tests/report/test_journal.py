@@ -177,6 +177,21 @@ def test_a_stream_that_takes_nothing_costs_entries_and_no_more() -> None:
         assert sink.lost == 1
 
 
+@pytest.mark.parametrize("letter", ["x", "→"])
+def test_a_pipe_that_nobody_reads_holds_up_nothing(letter: str) -> None:
+    """A pager, or a container's log whose reader hangs: what comes meanwhile is lost, and counted."""
+    theirs, ours = os.pipe()
+    with open(ours, "w", encoding="utf-8") as stream, open(theirs, "rb", buffering=0) as reader:
+        sink = StreamSink(stream)
+        written = 0
+        while not sink.lost:
+            sink.write(LogEntry(STARTED, letter * 10_000, {}))
+            written += 1
+        reader.read(4096)
+        sink.write(LogEntry(STARTED, "short", {}))
+        assert (sink.lost, written > 10) == (1, True)
+
+
 def test_stderr_is_taken_where_it_is_not_the_journals(monkeypatch: pytest.MonkeyPatch) -> None:
     """By JOURNAL_STREAM, which must name the very file that stderr is."""
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)

@@ -5,10 +5,12 @@ for it: logging_journald imports `logging`, which costs 2.3 MiB with the rest, a
 """
 
 import os
+import select
 import socket
 import struct
 import sys
 import time
+from contextlib import suppress
 
 from oomguard.core.typed import TYPE_CHECKING, Protocol
 from oomguard.report.events import LogEntry
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 _FIELD_LIMIT = 4096
 """Maximum bytes of a field: patterns in a policy can be long."""
+
+_MESSAGE_LIMIT = 4000
+"""Bytes of a message on a stream: a pipe with any room takes 4,096 (PIPE_BUF)."""
 
 _LEVELS = {3: "error: ", 4: "warning: "}
 
@@ -54,12 +59,21 @@ class StreamSink:
     def __init__(self, stream: "TextIO | None" = None) -> None:
         self.lost = 0
         self._stream = stream or sys.stderr
+        self._room: select.poll | None = None
+        with suppress(OSError, ValueError):  # what has no descriptor never blocks
+            room = select.poll()
+            room.register(self._stream.fileno(), select.POLLOUT)
+            self._room = room
 
     def write(self, entry: LogEntry) -> None:
-        """Write one line with the time of day."""
+        """Write one line with the time of day, unless a pipe is full because nobody reads it."""
+        if self._room is not None and not self._room.poll(0):
+            self.lost += 1
+            return
         level = _LEVELS.get(entry.event.priority, "")
+        message = entry.message[: _MESSAGE_LIMIT if entry.message.isascii() else _MESSAGE_LIMIT // 4]
         try:
-            self._stream.write(f"{time.strftime('%H:%M:%S')} {level}{entry.message}\n")
+            self._stream.write(f"{time.strftime('%H:%M:%S')} {level}{message}\n")
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: closed, or its encoding lacks a character
             self.lost += 1
