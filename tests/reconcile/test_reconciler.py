@@ -17,7 +17,7 @@ from oomguard.core.choices import Cause
 from oomguard.core.entry import Entry
 from oomguard.core.name_regex import marked
 from oomguard.core.policy import Policy, SysctlSetting
-from oomguard.core.process import Identity, Process
+from oomguard.core.process import Identity, Process, UnknownFactError
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.reconcile.backoff import (
@@ -107,6 +107,22 @@ def test_an_error_about_one_process_keeps_no_other_waiting(
     proc.process(Process(Identity(19, 1), b"other"))
     assert results(reconciler.everything("start", 0.0)) == {20: "applied", 21: "applied"}
     assert [*reconciler.managed.unreadable] == ["File name too long"]
+
+
+def test_a_fact_that_only_the_write_needs_may_be_unknown(
+    proc: FakeProc, procfs: Procfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its user may have spent the time for reading it meanwhile."""
+    proc.process(Process(Identity(20, 1), b"worker"))
+    reconciler = Reconciler(Policy(rules=(WORKER,)), Ledger(), procfs)
+
+    def fail(*_: object, **__: object) -> None:
+        raise UnknownFactError("reading other processes of this user took too much CPU time")
+
+    monkeypatch.setattr(reconciler, "_apply", fail)
+    assert reconciler.process(20, "exec", 0.0) is None
+    (text,) = reconciler.managed.unreadable.values()
+    assert "took too much CPU time" in text
 
 
 def test_a_process_that_ends_between_plan_and_write_has_vanished(proc: FakeProc, procfs: Procfs) -> None:
