@@ -183,6 +183,38 @@ def test_a_name_that_changes_between_plan_and_write_loses_no_original(proc: Fake
     assert proc.oom_score_adj(10) == 5
 
 
+@pytest.mark.parametrize("executor", [b"15", b"systemd-executo", b"(db)"])
+@pytest.mark.parametrize("value", [Value("exact", -900), Value("at_most", -900), Value("exact", 300)])
+def test_what_systemd_sets_for_a_service_is_its_original_value(
+    proc: FakeProc, procfs: Procfs, executor: bytes, value: Value
+) -> None:
+    """Its executor runs in the cgroup of the service first, with another value."""
+    unit = Terms(value, units=("db.service",))
+    reconciler = Reconciler(Policy(rules=(Rule(0, (), unit, "p.yaml", 1),)), Ledger(), procfs)
+    started = Process(Identity(20, 5), executor, cgroup="/system.slice/db.service")
+    proc.process(started)
+    assert reconciler.process(20, "exec", 0.0) is None
+    proc.process(started._replace(comm=b"postgres", uid=33, oom_score_adj=-500))
+    assert reconciler.process(20, "exec", 0.0)
+    assert proc.oom_score_adj(20) == value.number
+    reconciler.adopt(Policy())
+    assert results(reconciler.everything("restore", 0.0)) == {20: "applied"}
+    assert proc.oom_score_adj(20) == -500
+
+
+def test_who_is_called_as_an_executor_escapes_no_rule(proc: FakeProc, procfs: Procfs) -> None:
+    """Only root's processes are executors of the system's services."""
+    terms = Terms(Value("exact", 300), units=("db.service",))
+    reconciler = Reconciler(Policy(rules=(Rule(0, (), terms, "p.yaml", 1),)), Ledger(), procfs)
+    for pid, name, parent, uid in ((20, b"15", 1, 33), (21, b"15", 7, 0), (22, b"15a", 1, 0)):
+        service = Process(
+            Identity(pid, 5), name, parent_pid=parent, uid=uid, cgroup="/system.slice/db.service"
+        )
+        proc.process(service)
+        assert reconciler.process(pid, "exec", 0.0)
+        assert proc.oom_score_adj(pid) == 300
+
+
 def test_a_pid_that_is_used_again_has_no_part_in_the_entry_of_the_first(
     proc: FakeProc, procfs: Procfs
 ) -> None:

@@ -18,8 +18,18 @@ from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
 from oomguard.kernel.timeout import TooLongError, within
 
+_STARTING = re.compile(rb"[0-9]+|systemd-executo|\(.*", re.DOTALL)
+"""How a process is called until systemd runs the service: its executor, opened by a descriptor or by path, is
+in the service's cgroup from the start, and sets `OOMScoreAdjust=` before its last exec."""
+
 MATCH_SECONDS = 0.02
 """CPU time that the `cmdline` patterns of one rule may take on one process."""
+
+
+def _is_being_started(handle: ProcessHandle) -> bool:
+    """Return whether systemd is about to run a service here; its value is not the service's yet."""
+    is_possible = handle.stat.parent_pid == INIT_PID and _STARTING.fullmatch(handle.comm) is not None
+    return is_possible and handle.uids == (0, 0)
 
 
 class Itself(NamedTuple):
@@ -55,7 +65,7 @@ class Matching:
         if not found or handle.pid == INIT_PID or self.itself.covers(handle):
             return ()
         stat = handle.stat
-        return () if stat.is_kernel_thread or stat.is_zombie else found
+        return () if stat.is_kernel_thread or stat.is_zombie or _is_being_started(handle) else found
 
     def rules(self, handle: ProcessHandle) -> Iterable[tuple[Rule, UnknownFactError | None]]:
         """Return the rules that match a process or cannot be tried, as `Matcher.matches`."""
