@@ -1,5 +1,6 @@
 """What cannot be known of a process in time: nothing is taken back, and nobody escapes."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -212,15 +213,22 @@ class Spent(SlowReads):
         raise UnknownFactError("no time left")
 
 
+@pytest.mark.parametrize("cgroup", ["/user.slice/user-1000.slice/a.scope", "/system.slice/cron.service"])
 @pytest.mark.parametrize(
     ("condition", "expected"),
-    [("name: hog", 800), ("cgroup: /user.slice/*", 800), (f"user: {PERSON}", 0)],
+    [
+        ("name: hog", 800),
+        ('cgroup: "/*"', 800),
+        (f"user: {PERSON}", 800),
+        (f"user: {PERSON + 1}", 0),
+    ],
 )
 def test_who_makes_his_status_long_is_still_raised_by_what_is_known_without_it(
-    proc: FakeProc, tmp_path: Path, condition: str, expected: int
+    proc: FakeProc, tmp_path: Path, condition: str, expected: int, cgroup: str
 ) -> None:
-    """Nobody there is in a container. Who it is tells the next pass for which he has time left."""
-    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, cgroup="/user.slice/user-1000.slice/a.scope"))
+    """Nobody there is in a container, and the folder of a process belongs to its effective uid."""
+    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, cgroup=cgroup))
+    os.chown(proc.root / "20", PERSON, -1)
     wanted = policy(tmp_path, f"- {{{condition}, oom_score_adj: 800}}\n")
     kernel = FakeKernel(str(proc.root), Spent())
     reconciler = Reconciler(wanted, Ledger(), kernel)
@@ -229,8 +237,8 @@ def test_who_makes_his_status_long_is_still_raised_by_what_is_known_without_it(
             assert outcome.result == "applied"
         assert value(proc, 20) == expected
     kernel.slow_reads = patient_reads()
-    assert len([*reconciler.everything("resync", 2.0)]) == (expected == 0)
-    assert value(proc, 20) == 800
+    assert [*reconciler.everything("resync", 2.0)] == []
+    assert value(proc, 20) == expected
 
 
 @pytest.mark.parametrize("cgroup", ["/system.slice/cron.service", "/user.slice/user-1000.slice/a.scope"])

@@ -306,7 +306,7 @@ def _has_place(terms: Terms) -> bool:
 
 def _place_unmet(terms: Terms, process: Facts) -> str | None:
     """Return the first failed condition on the user or cgroup of a process, or None."""
-    if terms.users and not terms.is_of_users(process.uid):
+    if terms.users and not terms.is_of_users(process.likely_uid if terms.value.raises else process.uid):
         return "user"
     if terms.units and not glob_holds(terms.units, system_unit(process.cgroup)):
         return "unit"

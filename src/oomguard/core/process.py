@@ -66,6 +66,10 @@ class Facts(Protocol):
         """The real uid: of a setuid program its caller's, of a root daemon that works for a user root's."""
 
     @property
+    def likely_uid(self) -> int:
+        """The real uid, or if that cannot be read in time, the effective one: enough to raise a process."""
+
+    @property
     def saved_uid(self) -> int:
         """The saved uid, to which it can switch; a program that gave up its rights for good has no other."""
 
@@ -121,6 +125,11 @@ class Process(NamedTuple):
     in_container: bool = False
     in_user_namespace: bool = False
     oom_score_adj: int = 0
+
+    @property
+    def likely_uid(self) -> int:
+        """The real uid."""
+        return self.uid
 
     @property
     def saved_uid(self) -> int:

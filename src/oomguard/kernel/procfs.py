@@ -348,6 +348,14 @@ class ProcessHandle:
         return self.uids[0]
 
     @property
+    def likely_uid(self) -> int:
+        """The real uid; while its user makes `status` too slow, the effective one, which owns the folder."""
+        try:
+            return self.uid
+        except UnknownFactError:
+            return os.fstat(self.fd).st_uid  # fs/proc/base.c:task_dump_owner
+
+    @property
     def saved_uid(self) -> int:
         """The saved uid."""
         return self.uids[1]
@@ -358,7 +366,7 @@ class ProcessHandle:
         try:
             is_nested = self.in_pid_namespace
         except UnknownFactError:
-            if in_user_slice(self.cgroup):
+            if in_user_slice(self.cgroup) or is_system_service(self.cgroup):
                 return False
             raise
         if not is_nested or in_user_slice(self.cgroup) or is_system_service(self.cgroup):

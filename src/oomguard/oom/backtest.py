@@ -67,7 +67,7 @@ class _Recorded:
 
     def __init__(self, task: Task, *, cgroup: str, is_exact: bool) -> None:
         self.comm = task.comm.encode("utf-8", "surrogateescape")
-        self.uid = self.saved_uid = task.uid  # the kernel prints the real one
+        self.uid = self.likely_uid = self.saved_uid = task.uid  # the kernel prints the real one
         self.has_dynamic_uid = self.uid in DYNAMIC_UIDS
         self.in_user_namespace = self.in_pid_namespace = False
         self.cgroup_is_roots = not user_unit(cgroup)  # below a user's own service manager they are his
