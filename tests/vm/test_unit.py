@@ -13,6 +13,16 @@ def test_systemd_has_nothing_to_say_against_the_unit(installed: Service) -> None
     assert (done.code, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_what_systemd_sets_for_a_unit_is_its_original_value(installed: Service) -> None:
+    """Newer versions run their executor in the unit's cgroup before they set it, where the rule matches."""
+    installed.apply_policy("rules: [{unit: vm-own.service, oom_score_adj: 300}]\n")
+    with unit(installed.vm, "vm-own", "sleep 1000", "OOMScoreAdjust=-500"):
+        pid = installed.vm.run(["systemctl", "show", "-P", "MainPID", "vm-own"]).stdout.strip()
+        installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 300)
+        installed.apply_policy("rules: []\n")
+        installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -500)
+
+
 def test_the_daemon_is_real_time_and_what_it_starts_is_not(installed: Service) -> None:
     """SCHED_FIFO 1 with reset on fork, so that a policy's reader never holds a processor."""
     scheduling = installed.vm.run(["chrt", "-p", str(installed.main_pid)]).stdout
