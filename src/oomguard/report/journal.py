@@ -7,6 +7,7 @@ for it: logging_journald imports `logging`, which costs 2.3 MiB with the rest, a
 import os
 import select
 import socket
+import stat
 import struct
 import sys
 import time
@@ -60,10 +61,11 @@ class StreamSink:
         self.lost = 0
         self._stream = stream or sys.stderr
         self._room: select.poll | None = None
-        with suppress(OSError, ValueError):  # what has no descriptor never blocks
-            room = select.poll()
-            room.register(self._stream.fileno(), select.POLLOUT)
-            self._room = room
+        with suppress(OSError, ValueError):  # what has no descriptor never blocks, nor does a file
+            fd = self._stream.fileno()
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                self._room = select.poll()
+                self._room.register(fd, select.POLLOUT)
 
     def write(self, entry: LogEntry) -> None:
         """Write one line with the time of day, unless a pipe is full because nobody reads it."""
