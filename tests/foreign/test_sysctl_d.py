@@ -59,6 +59,12 @@ def test_the_partner_that_is_written_last_counts(tmp_path: Path) -> None:
     assert values(tmp_path, "vm.dirty_ratio=5\nvm.dirty_bytes=0\n") == {"vm.dirty_ratio": "5"}
     assert values(tmp_path, "vm.dirty_bytes=0\nvm.dirty_ratio=5\n") == {"vm.dirty_ratio": "5"}
     assert values(tmp_path, "vm.dirty_bytes=8192\nvm.dirty_ratio=0\n") == {"vm.dirty_bytes": "8192"}
+    for one, other in (
+        ("vm.overcommit_ratio", "vm.overcommit_kbytes"),
+        ("vm.overcommit_kbytes", "vm.overcommit_ratio"),
+        ("vm.dirty_background_bytes", "vm.dirty_background_ratio"),
+    ):
+        assert values(tmp_path, f"{one}=70\n{other}=0\n") == {other: "0"}
 
 
 def test_a_line_that_repeats_a_value_leaves_it_in_its_place(tmp_path: Path) -> None:
@@ -72,12 +78,6 @@ def test_a_name_is_also_a_path(tmp_path: Path) -> None:
     """With slashes that change nothing."""
     text = "/vm/swappiness=1\nvm//max_map_count=2\nvm..laptop_mode=3\nvm.swappines*=4\n"
     assert values(tmp_path, text) == {"vm.swappiness": "1", "vm.max_map_count": "2", "vm.laptop_mode": "3"}
-    for one, other in (
-        ("vm.overcommit_ratio", "vm.overcommit_kbytes"),
-        ("vm.overcommit_kbytes", "vm.overcommit_ratio"),
-        ("vm.dirty_background_bytes", "vm.dirty_background_ratio"),
-    ):
-        assert values(tmp_path, f"{one}=70\n{other}=0\n") == {other: "0"}
 
 
 def test_lines_that_are_none_are_reported(tmp_path: Path) -> None:
