@@ -22,7 +22,9 @@ _HIERARCHY = re.compile(r"\d+:[^:/]*:")
 
 UID_MAX = 2**32 - 2  # the next one is (uid_t) -1, which means no user
 
-_SET = re.compile(r"\[!?\]?[^\]]*\]")
+GLOB_SET = re.compile(r"\[!?\]?[^\]]*\]")
+"""A set of characters in a glob."""
+
 _REFERENCE = re.compile(r"(?<!\\)(?:\\\\)*(?:\\[1-9]|\(\?\()")
 
 
@@ -162,7 +164,7 @@ def name(value: str) -> str:
     if start is not None:
         message = f"the [ at character {start + 1} of {excerpt(value)} is not closed"
         raise refusal("glob", message, "close it with ], or write [[] for a literal [")
-    for one in _SET.finditer(value):
+    for one in GLOB_SET.finditer(value):
         if one[0].startswith("[^") and one[0] != "[^]":
             message = f"the ^ in {excerpt(one[0])} does not exclude, as in a regular expression"
             hint = f"write {excerpt(one[0].replace('^', '!', 1))} to exclude, or the ^ last if it is meant"

@@ -13,7 +13,7 @@ from oomguard.core.match import is_glob
 from oomguard.core.process import COMM_LENGTH
 from oomguard.policy.fault import Problem, excerpt
 from oomguard.policy.lint.programs import ONLY_TITLED
-from oomguard.policy.patterns import name_regex
+from oomguard.policy.patterns import GLOB_SET, name_regex
 from oomguard.policy.regex_to_glob import globs, literal
 from oomguard.policy.scalars import quoted
 from oomguard.policy.typography import DASHES, QUOTES, described, is_unusual, usual
@@ -23,7 +23,6 @@ _UNIT_END = re.compile(_UNIT)
 _ORDINARY = re.compile(rf"(?!.*{_UNIT})[\w.@+:-]+\Z")
 """Most names, which need no other test."""
 
-_SET = re.compile(r"\[!?\]?[^\]]*\]")
 _LIST = re.compile(r"\||,\s|\w,\w|\{[^}]*,")
 _BRACES = re.compile(r"([^{},|]*)\{([^{}]+)\}([^{},|]*)")
 _COUNT = re.compile(r"\{[0-9]*,[0-9]*\}")
@@ -55,7 +54,7 @@ def lookalike(name: str) -> Problem | None:
     """Return what else than a process name `name` looks like, or None."""
     if _ORDINARY.match(name):
         return None
-    found = unusual_character(name) or next(_lookalikes(name, _SET.sub("[]", name)), None)
+    found = unusual_character(name) or next(_lookalikes(name, GLOB_SET.sub("[]", name)), None)
     literally = quoted(literal(name) if _SHOWN_BY_PS.fullmatch(name) else as_it_is(name))
     return found and found._replace(hint=f"write {found.hint}; if a process has this very name, {literally}")
 
@@ -70,7 +69,7 @@ def unusual_character(text: str) -> Problem | None:
 
     The hint is the text without them.
     """
-    odd = "" if text.isascii() else next(filter(is_unusual, _SET.sub("", text)), "")
+    odd = "" if text.isascii() else next(filter(is_unusual, GLOB_SET.sub("", text)), "")
     if not odd:
         return None
     kind = "a typographic" if odd in QUOTES | DASHES else "an invisible"
