@@ -366,12 +366,17 @@ class ProcessHandle:
         try:
             is_nested = self.in_pid_namespace
         except UnknownFactError:
-            if in_user_slice(self.cgroup) or is_system_service(self.cgroup):
+            if self._is_where_no_container_is:
                 return False
             raise
-        if not is_nested or in_user_slice(self.cgroup) or is_system_service(self.cgroup):
-            return False  # no runtime puts a container there
+        if not is_nested or self._is_where_no_container_is:
+            return False
         return self._procfs.containers.hold(self, self._procfs.open)
+
+    @property
+    def _is_where_no_container_is(self) -> bool:
+        """Whether no runtime puts a container into its cgroup."""
+        return in_user_slice(self.cgroup) or is_system_service(self.cgroup)
 
     @property
     def in_pid_namespace(self) -> bool:
