@@ -65,6 +65,8 @@ def test_the_partner_that_is_written_last_counts(tmp_path: Path) -> None:
         ("vm.dirty_background_bytes", "vm.dirty_background_ratio"),
     ):
         assert values(tmp_path, f"{one}=70\n{other}=0\n") == {other: "0"}
+        assert values(tmp_path, f"{one}=70\n{other}=much\n") == {one: "70"}  # which the kernel denies
+    assert values(tmp_path, "vm.swappiness=much\n") == {"vm.swappiness": "much"}
 
 
 def test_a_line_that_repeats_a_value_leaves_it_in_its_place(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from oomguard.core.match import is_glob
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.foreign.text_file import Read, SourcedValue, lines_or_none, names_in
+from oomguard.foreign.text_file import Read, SourcedValue, lines_or_none, names_in, parse_number
 
 FOLDERS = (
     "etc/sysctl.d",
@@ -112,6 +112,8 @@ def write(values: dict[str, SourcedValue], name: str, value: SourcedValue) -> No
     partner = SYSCTLS[name].partner if name in SYSCTLS else ""
     if partner in values and value.value == "0" and name in ZERO_CHANGES_NOTHING:
         return
+    if (name in values or partner in values) and parse_number(value.value) is None:
+        return  # the kernel denies it
     values.pop(partner, None)
     values.pop(name, None)
     values[name] = value
