@@ -917,7 +917,7 @@ def test_a_status_cut_anywhere_is_an_error(oomguard: Oomguard, tmp_path: Path) -
     ("key", "value"),
     [
         ("pid", "7"),
-        ("limits", ["\x1b[2J"]),
+        ("limits", "none"),
         ("sysctls", [{"name": "vm.nonsense", "wanted": 1, "source": "x"}]),
         ("rules", [{}]),
         ("policy", None),
@@ -927,13 +927,26 @@ def test_a_status_cut_anywhere_is_an_error(oomguard: Oomguard, tmp_path: Path) -
 def test_a_status_of_another_shape_is_an_error(
     oomguard: Oomguard, tmp_path: Path, key: str, value: object
 ) -> None:
-    """It says where, and nothing of it reaches the terminal."""
+    """It says where."""
     write_status(tmp_path / "state", Identity(10, 1))
     file = tmp_path / "state" / "status.json"
     file.write_text(json.dumps(json.loads(file.read_bytes()) | {key: value}))
     run = oomguard("status")
     assert run.code == 1
     assert f"({key}" in run.err
+
+
+def test_what_is_in_a_status_reaches_the_terminal_escaped(
+    oomguard: Oomguard, proc: FakeProc, tmp_path: Path
+) -> None:
+    """Whoever wrote the file."""
+    proc.process(Process(Identity(10, 1), b"python3"))
+    write_status(tmp_path / "state", Identity(10, 1))
+    file = tmp_path / "state" / "status.json"
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"limits": ["\x1b[2J"]}))
+    run = oomguard("status")
+    assert run.code == 0
+    assert "limited: \\x1b[2J" in run.out
     assert "\x1b" not in run.out + run.err
 
 

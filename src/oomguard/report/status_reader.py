@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from oomguard.core.choices import SysctlKind
 from oomguard.core.errors import OomguardError
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.core.text import printable
+from oomguard.core.text import legible, printable
 from oomguard.report.status_file import FORMAT, StatusFile, SysctlStatus
 
 _INT_LIMIT, _FLOAT_LIMIT = 1 << 64, 1e12
@@ -52,9 +52,7 @@ def _decoded(kind: Any, found: Any, where: str) -> Any:
         raise _ShapeError(f"{where}not {kind.__name__}")
     if kind in (int, float) and not abs(found) < (_INT_LIMIT if kind is int else _FLOAT_LIMIT):  # NaN is not
         raise _ShapeError(f"{where}out of range")
-    if kind is str and not found.isprintable():  # it is printed on a terminal
-        raise _ShapeError(f"{where}not printable")
-    return found
+    return legible(found) if kind is str else found  # the daemon's Python may know more characters
 
 
 def _fields(kind: Any, found: Any, where: str) -> dict[str, Any]:
