@@ -9,6 +9,7 @@ IDLE = StatusFile(
     start_time_ticks=1,
     started_at=0.0,
     written_at=0.0,
+    written_monotonic=0.0,
     policy=PolicyStatus(("/etc/x.yaml",), "abc", 0, 1.5, 60, ()),
     sysctls=(),
     rules=(),

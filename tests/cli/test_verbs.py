@@ -614,7 +614,7 @@ def test_a_folder_that_is_no_proc_is_refused(oomguard: Oomguard, tmp_path: Path,
 def write_status(state: Path, identity: Identity, **fields: Any) -> None:
     """Write the file of a daemon."""
     status = IDLE._replace(pid=identity.pid, start_time_ticks=identity.start_time_ticks)
-    status = status._replace(written_at=time.time())._replace(**fields)
+    status = status._replace(written_monotonic=time.monotonic())._replace(**fields)
     state.mkdir(exist_ok=True)
     (state / "status.json").write_bytes(encode_status(status))
 

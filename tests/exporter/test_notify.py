@@ -215,7 +215,9 @@ def test_it_waits_for_news_and_tells_them(tmp_path: Path) -> None:
 
     def write(status: StatusFile) -> None:
         now = status._replace(
-            pid=identity.pid, start_time_ticks=identity.start_time_ticks, written_at=time.time()
+            pid=identity.pid,
+            start_time_ticks=identity.start_time_ticks,
+            written_monotonic=time.monotonic(),
         )
         (state / "new").write_bytes(encode_status(now))
         (state / "new").replace(state / "status.json")

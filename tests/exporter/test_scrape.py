@@ -152,6 +152,20 @@ def test_a_daemon_that_nobody_reaped_is_down(proc: FakeProc, procfs: Procfs, tmp
         assert bool(trouble) is bool(why)
 
 
+def test_a_clock_that_is_set_says_nothing_of_a_daemon(proc: FakeProc, procfs: Procfs, tmp_path: Path) -> None:
+    """Nor does a suspend, in which the clock goes on. Whether /proc shows the daemon or not."""
+    source = StatusSource(str(tmp_path), procfs)
+    now = time.monotonic()
+    for is_seen in (False, True):
+        if is_seen:
+            proc.process(Process(IDLE.identity, b"python3"))
+        for written_at in (time.time() - 86400, time.time() + 86400):
+            status = IDLE._replace(written_at=written_at, written_monotonic=now)
+            (tmp_path / "status.json").write_bytes(encode_status(status))
+            assert source.read(now + 100)[1] == ""
+            assert "hangs or is not running" in source.read(now + 151)[1]
+
+
 def test_a_rejected_policy_is_told(tmp_path: Path, policy: str) -> None:
     """While the one before stays in force, under its own digest."""
     with running(tmp_path, policy) as daemon, exporting(tmp_path, daemon.state) as exporter:

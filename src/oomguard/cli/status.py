@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     if seen.damage:
         complain(seen.damage)
         return 1
-    return NOT_AS_WANTED if options.exit_code and not seen.is_as_wanted(time.time()) else 0
+    return NOT_AS_WANTED if options.exit_code and not seen.is_as_wanted(time.monotonic()) else 0
 
 
 def _say_ignored(given: str, files: Sequence[str]) -> None:

@@ -111,6 +111,7 @@ class StatusWriter:
             start_time_ticks=self._identity.start_time_ticks,
             started_at=self._started_at,
             written_at=time.time(),
+            written_monotonic=time.monotonic(),
             policy=self._policy_status(policy),
             sysctls=tuple(
                 [

@@ -125,7 +125,7 @@ def _order(view: View) -> Iterator[tuple[str, str]]:
 def _problems(seen: HostStatus) -> Iterator[str]:
     if seen.daemon is None:
         return
-    texts = [text.strip() for text, _ in problems(seen.daemon, time.time())]
+    texts = [text.strip() for text, _ in problems(seen.daemon, time.monotonic())]
     groups = complaints(seen.daemon)
     yield from texts[: _PROBLEMS - bool(groups)]
     if groups:

@@ -26,7 +26,7 @@ class HostCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric; without a running daemon, only the host's: old values would look current."""
-        status, _ = self._source.read(time.time())
+        status, _ = self._source.read(time.monotonic())
         yield up_metric(up=status is not None)
         if status is not None:
             yield from daemon_metrics(status, rule_limit=self._rule_limit)
@@ -34,8 +34,8 @@ class HostCollector:
 
     def home(self) -> Page:
         """Return the page for a person."""
-        now = time.time()
-        return describe(*self._source.read(now), now=now, rule_limit=self._rule_limit)
+        found = self._source.read(time.monotonic())
+        return describe(*found, now=time.time(), rule_limit=self._rule_limit)
 
 
 def write_textfile(path: str, registry: CollectorRegistry) -> None:

@@ -151,7 +151,7 @@ def watch_status(state_dir: str, procfs: Procfs, notifier: Notifier, *, uid: int
         with suppress(OSError):  # `source` says why it is not there
             inotify.add_watch(state_dir, IN_MOVED_TO | IN_ONLYDIR)
             seconds = _CHECK_SECONDS
-        now, _ = source.read(time.time())
+        now, _ = source.read(time.monotonic())
         if now is not None:
             found = list(notices(before, now, uid=uid, since=since))
             before = now

@@ -53,7 +53,7 @@ def describe(status: StatusFile | None, trouble: str, *, now: float, rule_limit:
         ("Rules", str(policy.rules)),
         ("Managed", counted(status.processes_held, "process", "es")),
     ]
-    wrong: list[tuple[str, ...]] = [(text,) for text in _problems(status, now)] or [("none",)]
+    wrong: list[tuple[str, ...]] = [(text,) for text in _problems(status)] or [("none",)]
     rules: list[tuple[str, ...]] = [
         (row.label, row.value, counted(row.processes, "process", "es")) for row in status.rules[:rule_limit]
     ]
@@ -65,13 +65,14 @@ def describe(status: StatusFile | None, trouble: str, *, now: float, rule_limit:
     return Page("oomguard is up", is_up=True, tables=tables)
 
 
-def _problems(status: StatusFile, now: float) -> Iterable[str]:
+def _problems(status: StatusFile) -> Iterable[str]:
     """Yield the problems. None names a process: with `hidepid=`, the reader may not know which run."""
     limits = dict.fromkeys(
         f"{UNREADABLE}; see oomguard status" if limit.startswith(UNREADABLE) else limit
         for limit in status.limits
     )
-    yield from (text.strip() for text, _ in problems(status._replace(limits=(*limits,)), now))
+    at = status.written_monotonic  # the source has refused a file that is late
+    yield from (text.strip() for text, _ in problems(status._replace(limits=(*limits,)), at))
     sysctls = {row.name for row in status.sysctls}
     rules: dict[str, None] = {}
     for group in complaints(status):

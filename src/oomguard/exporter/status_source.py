@@ -25,7 +25,7 @@ class StatusSource:
         self._trouble = ""
 
     def read(self, now: float) -> tuple[StatusFile | None, str]:
-        """Return the status of a running daemon, or None and why there is none; `now` is time.time()."""
+        """Return the status of a running daemon, or None and why there is none; `now` is time.monotonic()."""
         status: StatusFile | None = None
         try:
             status = decode_status(_read(self.path), self.path)

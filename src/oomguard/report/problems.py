@@ -45,11 +45,11 @@ class HostStatus(NamedTuple):
 def problems(status: StatusFile, now: float) -> Iterator[tuple[str, str]]:
     """Yield the problems of the daemon or its policy, one per line, each with its style.
 
-    `now` is time.time().
+    `now` is time.monotonic().
     """
     if status.is_overdue(now):
-        age = span(now - status.written_at)
-        yield f"it has not written its status for {age}: it hangs, or the host was suspended", "red"
+        age = span(now - status.written_monotonic)
+        yield f"it has not written its status for {age}: it hangs", "red"
     faults = status.policy.errors
     if faults:
         yield "the policy on disk is not valid; the previous one stays in force:", "red"

@@ -177,7 +177,10 @@ class RecentChange(NamedTuple):
 
 
 class StatusFile(NamedTuple):
-    """The content of the file. Times are seconds since 1970."""
+    """The content of the file. Times are seconds since 1970, but for `written_monotonic`.
+
+    That is time.monotonic(), which is one for all processes of a boot, is never set, and stops in a suspend.
+    """
 
     format: int
     version: str
@@ -185,6 +188,7 @@ class StatusFile(NamedTuple):
     start_time_ticks: int
     started_at: float
     written_at: float
+    written_monotonic: float
     policy: PolicyStatus
     sysctls: tuple[SysctlStatus, ...]
     rules: tuple[RuleStatus, ...]
@@ -213,8 +217,9 @@ class StatusFile(NamedTuple):
         return Identity(self.pid, self.start_time_ticks)
 
     def is_overdue(self, now: float) -> bool:
-        """Return whether two passes have not replaced the file; `now` is time.time()."""
-        return now - self.written_at > 2 * self.policy.resync_interval_seconds + _PATIENCE_SECONDS
+        """Return whether two passes have not replaced the file; `now` is time.monotonic()."""
+        patience = 2 * self.policy.resync_interval_seconds + _PATIENCE_SECONDS
+        return not 0 <= now - self.written_monotonic <= patience  # below 0: of another boot
 
 
 def encode_status(status: StatusFile) -> bytes:

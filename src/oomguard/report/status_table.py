@@ -25,15 +25,14 @@ def print_status(seen: HostStatus, status: StatusFile, option: str) -> None:
     """
     out = console()
     policy = status.policy
-    now = time.time()
-    age = span(now - status.started_at)
+    age = span(time.time() - status.started_at)
     out.print(
         f"oomguard {status.version} is running (pid {status.pid}) for {age}\n"
         f"policy loaded {when(policy.loaded_at)}, {counted(policy.rules, 'rule')}, "
         f"{counted(status.processes_held, 'managed process', 'es')}",
         style="bold",
     )
-    for text, style in problems(status, now):
+    for text, style in problems(status, time.monotonic()):
         _line(out, text.lstrip(), indent=len(text) - len(text.lstrip()), style=style)
     if not policy.rules and not status.sysctls:
         _line(out, f"the policy is empty and changes nothing: {some_files(policy.files)}", style="yellow")
