@@ -1,16 +1,21 @@
 """Notifications: what is news, names that are hostile, and a process that waits for them."""
 
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from oomguard.exporter.notices import Notice, Notifier, notices
+from fakeproc import FakeProc
+from oomguard.core.process import Process
+from oomguard.exporter import notices as notices_module
+from oomguard.exporter.notices import Notice, Notifier, notices, watch_status
 from oomguard.kernel.procfs import Procfs
 from oomguard.report.status_file import KILLS_A_UID, LastKill, PressureStatus, StatusFile, encode_status
 from running import wait_until
@@ -113,6 +118,20 @@ def test_a_command_has_the_fields_in_its_environment(tmp_path: Path) -> None:
     assert not (tmp_path / "evil").exists()
 
 
+def test_a_name_that_the_locale_cannot_write_is_escaped(tmp_path: Path) -> None:
+    """Python takes arguments and the environment of a program only in the locale's encoding."""
+    program = """if True:
+        from oomguard.exporter.notices import Notice, Notifier
+        command = 'printf %s:%s "$OOMGUARD_TEXT" "$OOMGUARD_COMM" >&2'
+        Notifier(command).send(Notice("T", chr(0x3A8), {"COMM": chr(0xFC)}))
+    """
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | environment, capture_output=True, check=True
+    )
+    assert run.stderr == rb"\u03a8:\xfc"
+
+
 @pytest.mark.parametrize(
     ("command", "how"),
     [("exit 3", "ended with exit status 3"), ("kill -11 $$", "was killed by signal 11")],
@@ -203,6 +222,33 @@ def test_gdbus_takes_any_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "ServiceUnknown" in done.stderr
     assert f'string "{text}"\n' in (tmp_path / "seen").read_text()
+
+
+def test_without_an_instance_of_inotify_it_looks_again_and_again(
+    proc: FakeProc, procfs: Procfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user has 128, of which a desktop may use all."""
+
+    class ToldError(Exception):
+        pass
+
+    class Told(Notifier):
+        def send(self, notice: Notice) -> None:
+            raise ToldError(notice.title)
+
+    def no_instance() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(notices_module, "Inotify", no_instance)
+    monkeypatch.setattr(notices_module, "_ABSENT_SECONDS", 0.01)
+    proc.process(Process(IDLE.identity, b"python3"))
+    new = with_kills(MINE._replace(at=time.time() + 60))._replace(written_monotonic=time.monotonic())
+    (tmp_path / "new").write_bytes(encode_status(new))
+    appears = threading.Timer(0.1, (tmp_path / "new").replace, [tmp_path / "status.json"])
+    appears.start()
+    with pytest.raises(ToldError, match="chrome was killed"):
+        watch_status(str(tmp_path), procfs, Told(None), uid=None)
+    appears.join()
 
 
 def test_it_waits_for_news_and_tells_them(tmp_path: Path) -> None:

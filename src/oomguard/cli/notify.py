@@ -25,7 +25,7 @@ examples:
   oomguard notify
   oomguard notify --all --command 'wall "$OOMGUARD_TEXT"'
 
-exit codes: 2 bad usage; otherwise a signal ends it
+exit codes: 1 /proc cannot be read, 2 bad usage; otherwise a signal ends it
 """
 
 

@@ -10,6 +10,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -92,6 +93,8 @@ class Notifier:
 
     def send(self, notice: Notice) -> None:
         """Send a notice. A failure is printed once, until another one occurs."""
+        texts = {key: _encodable(text) for key, text in notice.fields.items()}
+        notice = Notice(_encodable(notice.title), _encodable(notice.text), texts)
         variables = {"TITLE": notice.title, "TEXT": notice.text, **notice.fields}
         environment = os.environ | {f"OOMGUARD_{name}": value for name, value in variables.items()}
         arguments = self._arguments(notice)
@@ -116,6 +119,12 @@ class Notifier:
         strings = (json.dumps(text, ensure_ascii=False) for text in (notice.title, body))
         values = ['"oomguard"', "uint32 0", '"dialog-warning"', *strings, "@as []", '{"urgency": <byte 2>}']
         return ["gdbus", *call, f"--method={_BUS}.Notify", "--", *values, "int32 -1"]
+
+
+def _encodable(text: str) -> str:
+    """Return text with what no argument can contain escaped: the locale's encoding may be another."""
+    encoding = sys.getfilesystemencoding()
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _trouble(arguments: list[str], environment: dict[str, str]) -> str:
@@ -144,11 +153,15 @@ def _trouble(arguments: list[str], environment: dict[str, str]) -> str:
 def watch_status(state_dir: str, procfs: Procfs, notifier: Notifier, *, uid: int | None) -> None:
     """Send notices until a signal ends this process."""
     source = StatusSource(state_dir, procfs, meanwhile="notify waits for it")
-    inotify, since = Inotify(), time.time()
+    since = time.time()
     before: StatusFile | None = None
+    inotify: Inotify | None = None
     while True:
         seconds = _ABSENT_SECONDS
-        with suppress(OSError):  # `source` says why it is not there
+        with suppress(
+            OSError
+        ):  # `source` says why it is not there; or the desktop's programs use all instances
+            inotify = inotify or Inotify()
             inotify.add_watch(state_dir, IN_MOVED_TO | IN_ONLYDIR)
             seconds = _CHECK_SECONDS
         now, _ = source.read(time.monotonic())
@@ -159,5 +172,6 @@ def watch_status(state_dir: str, procfs: Procfs, notifier: Notifier, *, uid: int
                 notifier.send(one)
             if found:
                 time.sleep(_PAUSE_SECONDS)
-        select.select([inotify.fileno()], [], [], seconds)
-        inotify.read_some()
+        select.select([] if inotify is None else [inotify.fileno()], [], [], seconds)
+        if inotify is not None:
+            inotify.read_some()
