@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from prometheus_client import Metric
 
 from oomguard.exporter.metrics import daemon_metrics, host_metrics, up_metric
 from oomguard.kernel.procfs import Procfs
 from oomguard.report.status_file import (
     ChangeCount,
+    Complaint,
     ContendedValue,
     KillCount,
     PolicyStatus,
@@ -36,6 +38,11 @@ STATUS = IDLE._replace(
         ChangeCount("vm.swappiness", "drift", "applied", 4),
         ChangeCount("oom_score_adj", "drift", "contended", 5),
         ChangeCount("oom_score_adj", "exec", "denied", 6),
+    ),
+    complaints=(
+        Complaint("vm.swappiness", 10, "denied", "read-only", "", "/etc/oomguard.yaml:1", 3),
+        Complaint("vm.swappiness", 11, "denied", "read-only", "", "/etc/oomguard.yaml:1", 1),
+        Complaint("sshd[7]", -900, "refused", "a name", "", "rule name=sshd", 1),
     ),
     kills=(KillCount("", protected=False, count_=2), KillCount("name=sshd", protected=True, count_=1)),
     contended=(ContendedValue("vm.swappiness"),),
@@ -91,6 +98,13 @@ def test_adjustments_and_failures_are_told_apart() -> None:
     assert value("oomguard_change_failures_total", target="sysctl", reason="refused") == 0
 
 
+def test_what_cannot_be_made_now_is_told_until_it_can() -> None:
+    """A counter would not tell, with passes an hour apart."""
+    assert value("oomguard_failing_changes", target="sysctl", reason="denied") == 2
+    assert value("oomguard_failing_changes", target="sysctl", reason="refused") == 0
+    assert value("oomguard_failing_changes", target="oom_score_adj", reason="refused") == 1
+
+
 def test_memory_is_in_bytes() -> None:
     """The kernel counts in KiB."""
     meminfo = Path("/proc/meminfo").read_text()
@@ -105,6 +119,25 @@ def test_kills_are_told_by_rule_and_begin_at_zero() -> None:
     assert value("oomguard_kernel_kills_total", rule="", protected="true") == 0
     assert value("oomguard_kernel_kills_total", rule="name=sshd", protected="true") == 1
     assert value("oomguard_kernel_kills_total", rule="name=a", protected="false") == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "protected"),
+    [
+        ("300", ["false"]),
+        ("0", ["false"]),
+        ("-900", ["true"]),
+        ("keep", ["false", "true"]),
+        ("at_most 0", ["false", "true"]),
+        ("at_least -500", ["false", "true"]),
+    ],
+)
+def test_a_kill_that_a_rule_allows_has_a_zero_before(given: str, protected: list[str]) -> None:
+    """With `keep` and a bound, a process has a value of its own."""
+    rules = (RuleStatus(0, "name=a", "", given, 1),)
+    found = daemon_metrics(STATUS._replace(kills=(), rules=rules), rule_limit=1)
+    [kills] = [metric for metric in found if metric.name == "oomguard_kernel_kills"]
+    assert [one.labels["protected"] for one in kills.samples if one.labels["rule"] == "name=a"] == protected
 
 
 def test_kills_never_move_to_another_series() -> None:

@@ -222,6 +222,13 @@ def test_figures_of_the_host_that_cannot_be_read_are_left_out(proc: FakeProc, pr
     ]
 
 
+@pytest.mark.parametrize("line", ["", "MemFree", "MemFree: much kB"])
+def test_a_meminfo_that_no_kernel_writes_has_no_figures(proc: FakeProc, procfs: Procfs, line: str) -> None:
+    """What serves it in a container may be another program; the rest is there."""
+    (proc.root / "meminfo").write_text(f"MemTotal: 1 kB\n{line}\n")
+    assert [metric.name for metric in host_metrics(procfs, ())] == ["oomguard_sysctl_actual"]
+
+
 def test_a_pipe_or_a_link_in_place_of_the_file_holds_nothing_up(lonely: Exporter, tmp_path: Path) -> None:
     """Opening a pipe would wait for a writer for ever."""
     state = tmp_path / "state"

@@ -66,7 +66,9 @@ _GAUGES = (
         "1 while memory of the host, not of a cgroup, is running out.",
         lambda s: s.pressure.short,
     ),
-    _Row("oomguard_limitations", "Features not available on this host.", lambda s: len(s.limits)),
+    _Row(
+        "oomguard_limitations", "What oomguard cannot do, see or write on this host.", lambda s: len(s.limits)
+    ),
 )
 
 _COUNTERS = (
@@ -137,7 +139,7 @@ def host_metrics(procfs: Procfs, declared: Sequence[SysctlStatus]) -> Iterator[M
         {(name,): value for name, value in actual.items() if value is not None},
     )
     meminfo: dict[bytes, int] = {}
-    with suppress(OSError):
+    with suppress(OSError, ValueError, IndexError):  # the latter two: what no kernel writes
         meminfo = meminfo_fields(procfs.read("meminfo"))
     for key, name, help_text in _MEMINFO:
         if (found := meminfo.get(key.encode())) is not None:
@@ -168,6 +170,7 @@ def _changes(status: StatusFile) -> Iterator[Metric]:
     adjustments: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product(targets, get_args(Cause)), 0))
     failed = [result for result in get_args(Result) if result != "applied"]
     failures: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product(targets, failed), 0))
+    failing: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product(targets, ("denied", "refused")), 0))
     declared = [row.name for row in status.sysctls]
     drift: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product((OOM_SCORE_ADJ, *declared)), 0))
     for change in status.changes:
@@ -178,12 +181,21 @@ def _changes(status: StatusFile) -> Iterator[Metric]:
             failures[target, change.result] += change.count_
         if change.cause == "drift":
             drift[change.target,] += change.count_
+    for one in status.complaints:
+        failing["sysctl" if one.subject in declared else OOM_SCORE_ADJ, one.result] += 1
     for name, help_text, labels, counts in (
         ("adjustments", "Values changed, by why oomguard checked them.", ("target", "cause"), adjustments),
         ("change_failures", "Changes not made, by reason.", ("target", "reason"), failures),
         ("drift", "Times that a watch reported a rewritten value.", ("target",), drift),
     ):
         yield _labelled(CounterMetricFamily, f"oomguard_{name}", help_text, labels, counts)
+    yield _labelled(
+        GaugeMetricFamily,
+        "oomguard_failing_changes",
+        "Kinds of changes that the last pass could not make, by reason.",
+        ("target", "reason"),
+        failing,
+    )
 
 
 def _rules(rules: Sequence[RuleStatus], limit: int) -> Iterator[Metric]:
@@ -217,7 +229,8 @@ def _kills(status: StatusFile, limit: int) -> Metric:
     counts: Counter[tuple[str, ...]] = Counter({("", "false"): 0, ("", "true"): 0})
     for rule in status.rules:
         if (label := _rule_label(rule.label)) in own:
-            counts[label, _protects(rule.value)] += 0
+            for protected in _may_protect(rule.value):
+                counts[label, protected] += 0
     for row in status.kills:
         label = _rule_label(row.rule)
         counts[label if label in own else "", str(row.protected).lower()] += row.count_
@@ -230,9 +243,10 @@ def _kills(status: StatusFile, limit: int) -> Metric:
     )
 
 
-def _protects(value: str) -> str:
-    """Return as a label whether a rule's value, such as `-900` or `at_most -500`, is below 0."""
-    return str(value.rpartition(" ")[2].startswith("-")).lower()
+def _may_protect(value: str) -> tuple[str, ...]:
+    """Return as labels whether values under a rule are below 0: `keep` or a bound may allow both."""
+    is_exact = value.removeprefix("-").isdecimal()
+    return (str(value.startswith("-")).lower(),) if is_exact else ("false", "true")
 
 
 def _rule_label(label: str) -> str:
