@@ -240,6 +240,15 @@ def test_a_pipe_or_a_link_in_place_of_the_file_holds_nothing_up(lonely: Exporter
     assert lonely.scrape()["oomguard_up",] == 0
 
 
+def test_a_folder_in_place_of_the_file_takes_no_descriptors(procfs: Procfs, tmp_path: Path) -> None:
+    """A container's runtime makes one where a mount has no source yet."""
+    (tmp_path / "status.json").mkdir()
+    source, before = StatusSource(str(tmp_path), procfs), len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        assert source.read(0.0)[1].endswith("cannot be read: Is a directory")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_other_paths_and_methods_are_refused(lonely: Exporter) -> None:
     """With what there is."""
     for path in ("/nothing", "/metrics/", "/favicon.ico"):

@@ -57,6 +57,8 @@ def describe(status: StatusFile | None, trouble: str, *, now: float, rule_limit:
     rules: list[tuple[str, ...]] = [
         (row.label, row.value, counted(row.processes, "process", "es")) for row in status.rules[:rule_limit]
     ]
+    if more := len(status.rules[rule_limit:]):
+        rules.append((counted(more, "more rule"), "", "see oomguard status"))
     tables: list[Table] = [
         ("Daemon", daemon),
         ("Problems", wrong),

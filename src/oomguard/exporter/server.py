@@ -150,7 +150,10 @@ def _routes(
     def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if method == "HEAD":
-            app(environ | {"REQUEST_METHOD": "GET"}, start_response)
+            got: list[Any] = []
+            body = b"".join(app(environ | {"REQUEST_METHOD": "GET"}, lambda *head: got.extend(head)))
+            status, headers = got
+            start_response(status, [*headers, ("Content-Length", str(len(body)))])
             return []
         if path == PATH:
             # Its filter, `name[]`, would leave nothing: it needs the names ahead of the scrape.
@@ -162,10 +165,8 @@ def _routes(
         if path == "/" and method == "GET":
             is_browser = "text/html" in environ.get("HTTP_ACCEPT", "")
             kind, render = ("html", as_html) if is_browser else ("plain", as_text)
-            body = render(home())
-            length = ("Content-Length", str(len(body)))
-            start_response("200 OK", [("Content-Type", f"text/{kind}; charset=utf-8"), length, *_HEADERS])
-            return [body]
+            start_response("200 OK", [("Content-Type", f"text/{kind}; charset=utf-8"), *_HEADERS])
+            return [render(home())]
         start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
         return [f"not found; metrics are at {PATH}\n".encode()]
 

@@ -67,5 +67,8 @@ class StatusSource:
 def _read(path: str) -> bytes:
     """Return the file's content, cut at the largest size of a status file: the rest is not valid JSON."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(fd, "rb") as file:
-        return file.read(SIZE_LIMIT)
+    try:  # fdopen would leave the descriptor of a folder open
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return file.read(SIZE_LIMIT)
+    finally:
+        os.close(fd)
