@@ -435,6 +435,21 @@ class Screen:
         if self._poll.poll(100):
             self.seen += os.read(self._ours, 65536)
 
+    def stop(self) -> None:
+        """Press Ctrl-Z, and wait until the program has stopped."""
+        self.wait_for(b"PID")
+        self.process.send_signal(signal.SIGTSTP)
+        self.wait_for(LEFT)
+        end = time.monotonic() + 10
+        while Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2][0] != "T":
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    def hang_up(self) -> None:
+        """Close the terminal."""
+        os.close(self._ours)
+        self._ours = os.dup(self._theirs)
+
     @property
     def settings(self) -> list[Any]:
         """Return how the terminal is set."""
@@ -612,19 +627,22 @@ def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(tmp_path: Path) -> None
     It is in the session of these tests: the kernel stops nobody whom nobody could continue.
     """
     with watched(tmp_path) as screen:
-        screen.wait_for(b"PID")
-        screen.process.send_signal(signal.SIGTSTP)
-        screen.wait_for(LEFT)
-        end = time.monotonic() + 10
-        while Path(f"/proc/{screen.process.pid}/stat").read_text().rpartition(") ")[2][0] != "T":
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        screen.stop()
         assert screen.settings == screen.before
         screen.process.send_signal(signal.SIGCONT)
         screen.wait_for(ENTERED)
         screen.type(b"q")
         screen.wait_for(LEFT)
         assert screen.process.wait(10) == 0
+
+
+def test_a_terminal_that_is_closed_meanwhile_ends_it(tmp_path: Path) -> None:
+    """As a closed terminal ends any program: not with a traceback."""
+    with watched(tmp_path) as screen:
+        screen.stop()
+        screen.hang_up()
+        screen.process.send_signal(signal.SIGCONT)
+        assert screen.process.wait(10) == -signal.SIGHUP
 
 
 def test_no_color_is_honoured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

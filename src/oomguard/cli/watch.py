@@ -247,8 +247,12 @@ class Terminal:
             self._enter_screen()
 
     def _enter_screen(self) -> None:
-        tty.setcbreak(self._input)
-        self._live.start()
+        try:
+            tty.setcbreak(self._input)
+        except termios.error:
+            self.ended_by = signal.SIGHUP  # the terminal is gone, as a shell's that left this stopped
+        else:
+            self._live.start()
 
     def _leave_screen(self) -> None:
         with suppress(OSError, termios.error):  # the terminal is gone: nothing to restore
