@@ -216,6 +216,9 @@ def test_a_page_shows_the_same(folder: StateFolder, tmp_path: Path) -> None:
     assert shown.startswith("<!DOCTYPE html>")
     assert "At the lowest, 5.0 GiB were available" in shown
     assert "chrome[1234]" in shown
+    page.chmod(0o600)
+    assert run_verb(["history", "--state-dir", folder.path, "--html", str(page)]) == 0
+    assert page.stat().st_mode & 0o777 == 0o600
 
 
 def test_nothing_recorded_is_an_error_with_the_reasons(tmp_path: Path) -> None:
