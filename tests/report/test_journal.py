@@ -177,11 +177,16 @@ def test_a_stream_that_takes_nothing_costs_entries_and_no_more() -> None:
         assert sink.lost == 1
 
 
-@pytest.mark.parametrize("letter", ["x", "→"])
-def test_a_pipe_that_nobody_reads_holds_up_nothing(letter: str) -> None:
+@pytest.mark.parametrize(
+    ("letter", "encoding"), [("x", "utf-8"), ("→", "utf-8"), ("→", "ascii"), ("\U0001f4a5", "latin-1")]
+)
+def test_a_pipe_that_nobody_reads_holds_up_nothing(letter: str, encoding: str) -> None:
     """A pager, or a container's log whose reader hangs: what comes meanwhile is lost, and counted."""
     theirs, ours = os.pipe()
-    with open(ours, "w", encoding="utf-8") as stream, open(theirs, "rb", buffering=0) as reader:
+    with (
+        open(ours, "w", encoding=encoding, errors="backslashreplace") as stream,
+        open(theirs, "rb", buffering=0) as reader,
+    ):
         sink = StreamSink(stream)
         written = 0
         while not sink.lost:

@@ -60,6 +60,9 @@ class StreamSink:
     def __init__(self, stream: "TextIO | None" = None) -> None:
         self.lost = 0
         self._stream = stream or sys.stderr
+        # Most bytes of a character: stderr escapes those that the locale lacks.
+        widest = len("\U0001f4a5".encode(self._stream.encoding or "utf-8", "backslashreplace"))
+        self._limit = _MESSAGE_LIMIT // widest
         self._room: select.poll | None = None
         with suppress(OSError, ValueError):  # what has no descriptor never blocks, nor does a file
             fd = self._stream.fileno()
@@ -73,7 +76,7 @@ class StreamSink:
             self.lost += 1
             return
         level = _LEVELS.get(entry.event.priority, "")
-        message = entry.message[: _MESSAGE_LIMIT if entry.message.isascii() else _MESSAGE_LIMIT // 4]
+        message = entry.message[: _MESSAGE_LIMIT if entry.message.isascii() else self._limit]
         try:
             self._stream.write(f"{time.strftime('%H:%M:%S')} {level}{message}\n")
             self._stream.flush()
