@@ -148,6 +148,24 @@ def test_a_paused_loop_still_serves_signals_and_timers() -> None:
     assert served == ["signal", "watchdog"]
 
 
+def test_a_timer_that_another_one_moved_waits() -> None:
+    """Though both were due."""
+    loop, ran = Loop(), list[str]()
+
+    def move(now: float) -> None:
+        loop.set("b", now + 100)
+        loop.set("c", None)
+
+    loop.define("a", move)
+    for name in ("b", "c", "d"):
+        loop.define(name, lambda _: ran.append("b, c or d"))
+    for name in ("a", "b", "c", "d"):
+        loop.set(name, 0.0)
+    loop.turn(busy=True)
+    assert ran == ["b, c or d"]
+    assert loop.is_set("b")
+
+
 def test_a_loop_sleeps_until_the_first_of_its_timers() -> None:
     """Whichever was set first."""
     loop, fired = Loop(), list[str]()

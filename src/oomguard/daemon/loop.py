@@ -141,7 +141,8 @@ class Loop:
 
     def _run_timers(self, now: float) -> None:
         for name in [name for name, when in self._due.items() if when <= now]:
-            if self._due.pop(name, None) is not None:
+            if self._due.get(name, now + 1) <= now:  # another may have moved it
+                del self._due[name]
                 self._timers[name](now)
 
     def _signalled(self) -> None:
