@@ -205,6 +205,19 @@ def test_lost_events_are_a_reason_for_a_pass(subscription: Subscription) -> None
     assert subscription.queue.sweep.is_running
 
 
+def test_forks_lost_in_a_pass_are_made_up_for_by_the_next(subscription: Subscription) -> None:
+    """It has listed its processes already: their parents are asked by the pass that follows."""
+    work = subscription.work
+    work.worker.begin_pass("start")
+    subscription.wire.has_lost_forks = True
+    subscription.events.follow_forks()
+    subscription.events.end_pass()
+    assert work.reconciler.managed.asks_parents
+    work.worker.begin_pass("resync")
+    subscription.events.end_pass()
+    assert not work.reconciler.managed.asks_parents
+
+
 def test_forks_are_followed_where_something_may_be_inherited(subscription: Subscription) -> None:
     """Otherwise nobody reads them, which would cost a system call for each event."""
     subscription.wire.forked = [(5, 6)]

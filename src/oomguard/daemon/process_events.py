@@ -100,8 +100,9 @@ class ProcessEvents:
             self._receive()
 
     def end_pass(self) -> None:
-        """Rely on events again, as the pass has seen every process."""
-        self._reconciler.managed.asks_parents = not self.flow
+        """Rely on events again, unless some were lost that only the next pass makes up for."""
+        if not self._queue.sweep.is_wanted_again:
+            self._reconciler.managed.asks_parents = not self.flow
         self.watch_parents()
 
     def check_programs(self) -> "Ready":
