@@ -66,6 +66,17 @@ def test_a_process_is_watched_once_it_has_lived_for_a_while(work: Work) -> None:
     assert set(work.reconciler.managed.rule_of) == {10, 11}
 
 
+def test_what_rests_takes_no_watch_from_others(work: Work) -> None:
+    """A sysctl has its own, and one user can have any number of processes that rested and ended."""
+    work.loop.set("watch", None)
+    resting = [*(f"vm.{number}" for number in range(9)), *(Identity(pid, 1) for pid in range(100, 110))]
+    work.reconciler.backoff.resting.update(dict.fromkeys(resting, 60.0))
+    work.worker.watching.plan(5.0)
+    assert work.due("watch") == 5.0 + WATCH_AGE_SECONDS
+    watching_of(work)
+    assert work.worker.watching.drift.watches(10)
+
+
 def test_a_write_is_drift(work: Work, proc: FakeProc) -> None:
     """The process is checked, as one that a watch reported."""
     fire(work, "watch")

@@ -57,8 +57,7 @@ class Watching:
 
     def plan(self, now: float) -> None:
         """Watch new managed processes once they have lived for long enough."""
-        watchable = self._reconciler.managed.matched - len(self._reconciler.backoff.resting)
-        if watchable > self.drift.processes and not self.drift.full:
+        if self._reconciler.managed.matched > self.drift.processes and not self.drift.full:
             self._loop.set_earlier("watch", now + WATCH_AGE_SECONDS)
 
     def work(self, now: float) -> None:
