@@ -237,6 +237,19 @@ def test_what_is_lost_while_a_pass_runs_is_checked_after_it(work: Work, proc: Fa
     assert len(work.said.messages) == 2, "one loss and one change: the second loss is said a minute later"
 
 
+def test_the_time_for_a_pass_interrupts_none(work: Work, proc: FakeProc) -> None:
+    """It would begin again, and call what an edit changed a resync."""
+    for pid in (2, 3):
+        proc.process(Process(Identity(pid, 1), b"a"))
+    work.worker.begin_pass("policy")
+    work.worker.queue.sweep.pids.pop()
+    work.loop._timers["pass"](0.0)
+    assert (work.worker.queue.sweep.cause, len(work.worker.queue.sweep.pids)) == ("policy", 1)
+    run(work)
+    work.loop._timers["pass"](0.0)
+    assert work.worker.queue.sweep.cause == "resync"
+
+
 def test_a_watch_on_what_no_rule_matches_any_more_rests(work: Work, proc: FakeProc) -> None:
     """Until the next pass drops it: its process may rewrite the value flat out."""
     proc.process(Process(Identity(2, 1), b"renamed"))

@@ -82,7 +82,7 @@ class Worker:
             sysctls_written=lambda: self._check_sysctls("drift"),
             lost=self._lost,
         )
-        loop.define("pass", lambda _: self.begin_pass("resync"))
+        loop.define("pass", lambda _: self._resync())
         loop.define("poll", self._poll)
 
     @property
