@@ -323,6 +323,21 @@ def test_a_child_of_a_managed_process_is_found_by_it(host: Host) -> None:
     assert host.value(22) == -100
 
 
+def test_what_a_sibling_has_says_nothing_of_a_child(host: Host) -> None:
+    """Its parent has a value of its own, so this may be its own, too; whoever is examined first."""
+    rule = Rule(0, (b"hog",), Terms(Value("exact", 800)), "p.yaml", 1)
+    host.reconciler.adopt(Policy(rules=(rule, *POLICY.rules)))
+    host.start(20, b"hog")
+    host.look(20)
+    host.start(21, b"make", parent=20, value=900)
+    for pid, value in ((22, 900), (23, 800)):
+        host.start(pid, b"cc", parent=21, value=value)
+    host.reconciler.managed.forget_forks()
+    for pid in (22, 23):
+        host.look(pid)
+    assert (host.value(22), host.value(23)) == (900, 800)
+
+
 def test_children_that_inherit_on_purpose_keep_it(host: Host) -> None:
     """Though another rule gives the same value, and takes it from its children."""
     rule = Rule(0, (b"build",), Terms(Value("exact", -900), children="inherit"), "p.yaml", 1)

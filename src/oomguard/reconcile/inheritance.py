@@ -25,8 +25,8 @@ class Inheritance:
         self._procfs = matching.procfs
         self._managed = managed
         self._ledger = managed.ledger
-        self._by_parent: dict[int, Entry | None] = {}
-        """What parents showed in this pass: by pid, the entry that its children have their value from."""
+        self._by_parent: dict[tuple[int, int], Entry | None] = {}
+        """What parents showed in this pass: by pid, the entry that its children with a value have it from."""
         self._floor_checked: dict[int, int] = {}
         """By pid, the inode of a process whose floor is known not to be inherited, which never changes."""
 
@@ -103,9 +103,9 @@ class Inheritance:
 
     def _from_parents(self, pid: int, value: int) -> Entry | None:
         """Return the entry of the nearest ancestor in the ledger, if all in between have its value."""
-        if pid in self._by_parent:
-            return self._by_parent[pid]
-        passed: list[int] = []
+        if (pid, value) in self._by_parent:
+            return self._by_parent[pid, value]
+        passed: list[tuple[int, int]] = []
         found: Entry | None = None
         with suppress(*GONE, HIDDEN):
             for ancestor in self._procfs.ancestors(pid):
@@ -114,7 +114,7 @@ class Inheritance:
                     found = None if self._matching.shares_value(ancestor) else known
                 elif ancestor.read_oom_score_adj() != value:
                     break  # it has a value of its own, and so have its children
-                passed.append(ancestor.pid)
+                passed.append((ancestor.pid, value))
                 if known is not None:
                     break
         self._by_parent.update(dict.fromkeys(passed, found))
