@@ -270,6 +270,18 @@ def test_an_edit_of_the_policy_exempts_what_runs(
     assert changes(reconciler) == []
 
 
+def test_an_edit_that_is_read_twice_before_a_pass_ends_still_exempts(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
+) -> None:
+    """By the watch on the file, and by a reload or a change of users."""
+    everybody = f"{{user: {PERSON}, oom_score_adj: 800}}"
+    reconciler = started(proc, procfs, policy(f"rules: [{everybody}]"))
+    exempting = policy(f"rules: [{{name: hog, oom_score_adj: 0}}, {everybody}]")
+    reconciler.adopt(exempting)
+    reconciler.adopt(exempting)
+    assert changes(reconciler) == [0]
+
+
 def test_what_a_process_cannot_choose_still_decides(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
 ) -> None:

@@ -7,7 +7,7 @@ from itertools import chain, islice
 
 from oomguard.core.decide import Decision
 from oomguard.core.entry import Entry
-from oomguard.core.policy import FIRST_PERSON_UID, Policy
+from oomguard.core.policy import Policy
 from oomguard.core.process import INIT_PID, Identity, UnknownFactError
 from oomguard.core.rule import Rule
 from oomguard.core.trust import ControlledBy, controlled_by
@@ -71,9 +71,7 @@ class ManagedProcesses:
         """Whether other policy files were adopted since the last pass ended."""
         self._reset_until: dict[int, int] = {}
         """Processes that were just reset, and their parents: the time until which their forks are checked."""
-        self._rules: Sequence[Rule] = ()
-        self._digest = ""
-        self._first_person_uid = FIRST_PERSON_UID
+        self._policy = Policy()
 
     @property
     def is_needed(self) -> bool:
@@ -93,7 +91,7 @@ class ManagedProcesses:
     def rule(self, pid: int) -> Rule | None:
         """Return the rule that matches a process, as last seen, or None."""
         number = self.known.get(pid, NOTHING).rule
-        return None if number is None else self._rules[number]
+        return None if number is None else self._policy.rules[number]
 
     def knows(self, pid: int) -> bool:
         """Return whether anything is known about a process."""
@@ -116,10 +114,9 @@ class ManagedProcesses:
         descents = {*self.descents.values()}
         numbers = {number for one in known for number in (one.rule, one.raised_by)}
         numbers |= {one.raised_by for one in descents}
-        successor = _successors(numbers, self._rules, policy.rules)
-        self.has_new_policy = len(self._rules) > 0 and policy.digest != self._digest
-        self._rules, self._digest = policy.rules, policy.digest
-        self._first_person_uid = policy.first_person_uid
+        successor = _successors(numbers, self._policy.rules, policy.rules)
+        self.has_new_policy |= len(self._policy.rules) > 0 and policy.digest != self._policy.digest
+        self._policy = policy
         for one in known:
             one.rule, one.raised_by = successor.get(one.rule), successor.get(one.raised_by)
             one.is_held &= one.raised_by is not None
@@ -249,7 +246,7 @@ class ManagedProcesses:
         is_forked = one.entry is None and one.raised_by is None
         if handle.pid not in self.executed and (not is_forked or handle.stat.runs_its_parents_program):
             number = self._raised_by(handle.pid, one)
-        return None if number is None else self._rules[number]
+        return None if number is None else self._policy.rules[number]
 
     def update(self, handle: ProcessHandle, one: Known, finding: "Finding") -> None:
         """Record what later decisions need of this one, given what was recalled before it."""
@@ -297,14 +294,13 @@ class ManagedProcesses:
         if rule is not None and decision.wanted != decision.own:
             one.is_sharing, protects = rule.terms.children == "inherit", decision.wanted < decision.own
             if protects and not one.is_sharing and rule.terms.scope == "main":
-                self.watch(pid, controlled_by(handle, self._first_person_uid))
+                self.watch(pid, controlled_by(handle, self._policy.first_person_uid))
             elif pid in self._watched[False]:
                 self.watch(pid, None)
             self.has_new_watched |= protects  # init is watched from the start
-        if decision.wanted != value:
+        if entry is None or decision.is_held or decision.wanted != value:
             return
-        is_own = entry is not None and (rule is None or not entry.is_ours(value))
-        if entry is not None and is_own and not decision.is_held:
+        if rule is None or not entry.is_ours(value):
             # Its own value; it may have saved ours to set it for its children, as sshd does.
             is_former = value == entry.given_before
             self._leave(pid, one, Descent(entry._replace(given_before=None) if is_former else entry))
