@@ -129,8 +129,8 @@ class Ledger:
     def confirm(self, name: str) -> None:
         """Record that a sysctl was changed as its entry says."""
         entry = self.sysctls.get(name)
-        if entry is not None and not entry.is_written:
-            self._set_and_append(name, entry._replace(is_written=True))
+        if entry is not None:
+            self.set_entry(name, entry._replace(is_written=True))
 
     def flush(self) -> None:
         """Write what is pending, and the whole file again if readers would not find it (removed, moved)."""
@@ -144,10 +144,8 @@ class Ledger:
 
     def set_entry(self, target: Target, entry: Entry | None) -> None:
         """Set or delete an entry in memory; a file that cannot be written is rewritten after the pass."""
-        if self.entry(target) != entry:
-            self._set_and_append(target, entry)
-
-    def _set_and_append(self, target: Target, entry: Entry | None) -> None:
+        if self.entry(target) == entry:
+            return
         self._set(target, entry)
         try:
             self._append_text(_text(target, entry))
@@ -180,7 +178,7 @@ class Ledger:
     def compact(self) -> None:
         """Flush, and rewrite the file if it is damaged or too long."""
         self.flush()
-        if self._folder is not None and (self._is_stale or (self._lines > self._longest and self._is_long())):
+        if self._folder is not None and (self._is_stale or self._is_long()):
             with suppress(OSError):  # the existing file is whole, only long
                 self._rewrite()
 
@@ -191,6 +189,8 @@ class Ledger:
         self._close_file()
 
     def _is_long(self) -> bool:
+        if self._lines <= self._longest:
+            return False
         live = len(self.sysctls) + self.in_force + len(self.protections)
         return self._lines > 2 * live + _SLACK_LINES
 
@@ -211,7 +211,7 @@ class Ledger:
     def _append_text(self, text: bytes, *, may_rewrite: bool = True) -> None:
         if self._folder is None:
             return
-        if may_rewrite and self._lines > self._longest and self._is_long():
+        if may_rewrite and self._is_long():
             self._longest = 2 * self._lines  # if there is no room, do not retry with each line
             with suppress(OSError):  # the existing file is whole, only long
                 self._rewrite()  # what is written again and again between two passes must not fill /run
@@ -251,12 +251,12 @@ class Ledger:
         header, *lines = raw.split(b"\n")
         version, boot = _read_header(header)
         seed = self._seed
-        if version is None and raw:
+        if version is None:
             self.ignored_lines += 1  # the checksum of each line still shows whether it is from this boot
-        elif boot is None and raw:  # another version's: the file is kept, for that version
+        elif boot is None:  # another version's: the file is kept, for that version
             self.ignored_lines += len(lines)
             return
-        elif boot is None or (boot != self._boot_id and boot and self._boot_id):
+        elif boot != self._boot_id and boot and self._boot_id:
             return
         else:
             seed = zlib.crc32(boot.encode())
@@ -363,7 +363,7 @@ def read_ledger(folder: StateFolder, *, boot_id: str) -> Ledger:
     """Read the ledger without the right to record anything, for `plan` and `status`."""
     ledger = Ledger(boot_id=boot_id)
     raw = folder.read(_FILE)
-    if raw is not None:
+    if raw:
         ledger._read(raw)
     return ledger
 
