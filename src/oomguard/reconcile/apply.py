@@ -48,11 +48,10 @@ def apply_sysctls(
     Original values are in the ledger first, and each value is read back. `refusal_of` returns why the
     remaining values must not be written, given what the kernel set so far.
     """
-    for change in changes:
-        if change.obstacle is not None:
-            return [Outcome(one, "refused", 0, *change.obstacle[1:]) for one in changes]
-    steps: list[_Step] = []
     change = changes[0]
+    if change.obstacle is not None:  # it is one to its whole group
+        return [Outcome(one, "refused", 0, *change.obstacle[1:]) for one in changes]
+    steps: list[_Step] = []
     try:
         for change in changes:
             must_be_writable(procfs, change.name)
@@ -170,18 +169,15 @@ def _applied(step: _Step) -> Outcome:
 def apply_oom_score_adj(
     change: SetOomScoreAdj,
     handle: ProcessHandle,
-    known: Entry | None,
     ledger: Ledger,
     *,
     now_ticks: int,
     privilege: Privilege,
 ) -> Outcome:
-    """Write one process's value through its descriptor, after its original value is in the ledger.
-
-    `known` is what that has so far.
-    """
+    """Write one process's value through its descriptor, after its original value is in the ledger."""
     if change.obstacle is not None:
         return Outcome(change, "refused", 0, *change.obstacle[1:])
+    known = ledger.entry(change.identity)
     try:
         if change.rule is None:
             # Write the rule's value even if the process changed its own meanwhile; the same for a floor.
@@ -192,6 +188,7 @@ def apply_oom_score_adj(
                     ledger.record(change.identity, known._replace(given_before=None, is_written=False))
             # It may be below its floor: a foreign write, such as root's with choom, moves the floor up.
             _write(change.after, handle, privilege, moves_floor=change.moved_floor)
+            ledger.strike(change.identity)
         else:
             _write_rule(change, change.rule, known, handle, ledger, now_ticks, privilege)
     except GONE:
@@ -200,8 +197,6 @@ def apply_oom_score_adj(
     except OSError as error:
         ledger.set_entry(change.identity, known)
         return Outcome(change, "denied", error.errno or 0, *_process_reason(error))
-    if change.rule is None:
-        ledger.strike(change.identity)
     return Outcome(change, "applied")
 
 
@@ -255,8 +250,8 @@ def _write_rule(
         entry = entry._replace(moved_floor=False)
     if rule.terms.children == "reset" and change.after < min(0, change.own):
         ledger.record_protection(change.after, home_service(handle.cgroup), change.own, now_ticks)
-    is_known = known is not None and known.is_written and known.given == change.after
-    if known is None or not is_known or known.moved_floor != entry.moved_floor:
+    same = (entry.given, entry.moved_floor)
+    if known is None or not known.is_written or (known.given, known.moved_floor) != same:
         ledger.intend(change.identity, entry)
     _write(
         change.after,

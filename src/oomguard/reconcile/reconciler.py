@@ -245,7 +245,7 @@ class Reconciler:
                     return _contended(change, _REWRITTEN.format("it"))
         entry, now_ticks = self.managed.known.get(handle.pid, NOTHING).entry, self.procfs.now_ticks()
         outcome = apply_oom_score_adj(
-            change, handle, entry, self.ledger, now_ticks=now_ticks, privilege=self.privilege
+            change, handle, self.ledger, now_ticks=now_ticks, privilege=self.privilege
         )
         if outcome.result == "denied":
             self.managed.on_denied(handle.pid)
