@@ -210,7 +210,7 @@ class Foresight:
         """
         if now >= self.glance_at and self._limit.some_percent and self.episode is None:
             self.glance_at = now + _GLANCE_SECONDS
-            self._begin_glance()
+            self._begin(is_glance=True)
 
     def killed(self, pid: int, comm: str, cgroup: str) -> Growth | None:
         """Record a kill by the kernel; return how the process had grown, None if unknown."""
@@ -275,7 +275,7 @@ class Foresight:
             if now >= self._again_at:
                 self._begin(is_full=now >= self._full_at)
             else:
-                self._begin_glance()
+                self._begin(is_glance=True)
         elif not episode.is_short:
             self._end(episode, now)
         # Otherwise a pass finds that memory is back, or tasks stall again.
@@ -290,15 +290,10 @@ class Foresight:
             if not cgroup or self._warned.get(cgroup, 0.0) >= episode.begun:
                 self._reporter.sink.write(over_entry(lowest, seconds, episode.killed(cgroup)))
 
-    def _begin(self, *, is_full: bool) -> None:
-        if self._look is None or self._is_glance:
-            self._spent, self._is_full, self._is_glance = 0.0, is_full, False
-            self._look = self._looking()
-
-    def _begin_glance(self) -> None:
-        if self._look is None:
-            self._spent, self._is_full, self._is_glance = 0.0, False, True
-            self._look = self._glancing()
+    def _begin(self, *, is_full: bool = False, is_glance: bool = False) -> None:
+        if self._look is None or (self._is_glance and not is_glance):
+            self._spent, self._is_full, self._is_glance = 0.0, is_full, is_glance
+            self._look = self._glancing() if is_glance else self._looking()
 
     def _glancing(self) -> Iterator[None]:
         """Read only what is left; go on to a sample if that is news."""
