@@ -117,7 +117,7 @@ class Matcher:
         self._needs_cgroup = any(
             rule.terms.units or rule.terms.user_units or rule.terms.cgroups for rule in self._placed
         )
-        for rule in nameless:
+        for rule in self._placed:
             self._file(rule)
 
     def _file(self, rule: Rule) -> None:
@@ -126,7 +126,7 @@ class Matcher:
         keys: tuple[int | str, ...] = terms.uids if terms.users and not terms.subuids else ()
         if not keys and not any(map(is_glob, terms.units)):
             keys = terms.units
-        if not keys and _has_place(terms):
+        if not keys:
             self._unfiled.append(rule)
         for key in keys:
             self._filed.setdefault(key, []).append(rule)

@@ -36,9 +36,8 @@ class PeakFile:
         days = self._read()
         date = time.strftime("%Y-%m-%d", time.gmtime(self._clock()))
         noted = note(days, Day(self._today(), date, level))
-        if noted is days:
-            return
-        self.trouble = self._file.replace(encode(noted), mode=0o644)
+        if noted is not days:
+            self.trouble = self._file.replace(encode(noted), mode=0o644)
 
     def _today(self) -> int:
         return int(self._clock()) // _DAY_SECONDS

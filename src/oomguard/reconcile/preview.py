@@ -125,10 +125,9 @@ class Preview:
     def _sysctl_obstacle(self, changes: list[SetSysctl]) -> Obstacle | None:
         for change in changes:
             denied = self._sysctl_denial(change) or (_CONTENDED if change.name in self._contended else None)
-            if denied is not None and len(changes) > 1:
-                return denied._replace(reason=f"{change.name}: {denied.reason}")
             if denied is not None:
-                return denied
+                where = f"{change.name}: " if len(changes) > 1 else ""
+                return denied._replace(reason=where + denied.reason)
         return None
 
     def _sysctl_denial(self, change: SetSysctl) -> Obstacle | None:
