@@ -402,6 +402,19 @@ def test_the_next_process_with_a_pid_has_children_of_its_own(host: Host) -> None
     assert host.value(11) == -900
 
 
+def test_the_next_process_with_a_pid_takes_no_place_from_watched_parents(host: Host) -> None:
+    """Though its fork was lost, and no rule is about it."""
+    rule = Rule(0, (b"main",), Terms(Value("exact", -500), scope="main"), "p.yaml", 1)
+    host.reconciler.adopt(Policy(rules=(rule,)))
+    host.start(200, b"main")
+    host.look(200)
+    assert host.reconciler.managed.watched == {200}
+    host.proc.end(200)
+    host.start(200, b"other", uid=1000)
+    host.look(200)
+    assert not host.reconciler.managed.watched
+
+
 def test_a_fork_that_is_reported_late_loses_no_original(host: Host) -> None:
     """The child was examined and is in the ledger by then."""
     host.inherit(11, b"postgres", uid=0)

@@ -57,12 +57,13 @@ class ManagedProcesses:
         self.undecided: set[int] = set()
         """Young processes to examine again: a rule will match if they rewrite their command line."""
         self.unreadable: dict[str, str] = {}
-        """Why processes could not be read or matched, for people; by user."""
+        """Why processes could not be read or matched, for people; one for each user, and for each error."""
         self.before_release: Callable[[], None] = lambda: None
         """Called before a process is no longer managed, when its rule is still known."""
         self.asks_parents = ledger.in_force > 0
         """Whether to examine living parents, because fork events were lost."""
-        self._watched: tuple[dict[int, ControlledBy], dict[int, ControlledBy]] = {}, {}
+        self._protected: dict[int, ControlledBy] = {}
+        self._may_match: dict[int, ControlledBy] = {}
         """Parents whose forks wake the daemon: protected `scope: main` processes, and those whose children
         may match by a new command line. One can be both."""
         self.has_new_watched = False
@@ -86,7 +87,7 @@ class ManagedProcesses:
     @property
     def watched(self) -> frozenset[int]:
         """The parents whose forks wake the daemon, protected ones first."""
-        return frozenset(islice(chain(*self._watched), _WATCHED_LIMIT))
+        return frozenset(islice(chain(self._protected, self._may_match), _WATCHED_LIMIT))
 
     def rule(self, pid: int) -> Rule | None:
         """Return the rule that matches a process, as last seen, or None."""
@@ -98,7 +99,7 @@ class ManagedProcesses:
         return (
             pid in self.known
             or pid in self.descents
-            or pid in self._watched[True]
+            or pid in self._may_match
             or (self.asks_parents and self.is_needed)
         )
 
@@ -131,9 +132,7 @@ class ManagedProcesses:
         old = self.known.get(child, NOTHING)
         is_raised = old.entry is not None or old.raised_by is not None
         if is_raised and not self._procfs.is_alive(Identity(child, old.start_time_ticks)):
-            self.ledger.forget_process(child)  # it had this pid before, and its last children are known
-            self._stop_sharing(child, old)
-            old.raised_by = None
+            self._forget(child, old)  # it had this pid before, and its last children are known
         if self.executed.get(child, at_ns) < at_ns:
             del self.executed[child]  # the same: it ran a program and ended before it was examined
         is_known = parent in self.known or parent in self.descents
@@ -142,7 +141,7 @@ class ManagedProcesses:
             # The service manager forks seldom. An orphan's child can be made to look like its child.
             return bool(self.ledger.protections)
         inherited = is_known and self.descents.get(parent, UNRELATED).origin is not None
-        is_watched = parent in self._watched[False] or parent in self._watched[True]
+        is_watched = parent in self._protected or parent in self._may_match
         return inherited or is_watched or at_ns <= self._reset_until.get(parent, -1)
 
     def forget_forks(self) -> None:
@@ -204,7 +203,7 @@ class ManagedProcesses:
             del self.known[pid]
         self.descents = {pid: descent for pid, descent in self.descents.items() if pid in pids}
         self.executed = {pid: at_ns for pid, at_ns in self.executed.items() if pid in pids}
-        for places in self._watched:
+        for places in (self._protected, self._may_match):
             for pid in places.keys() - pids:
                 del places[pid]
         now = self._clock()
@@ -215,7 +214,7 @@ class ManagedProcesses:
 
         If no place is free, it replaces the process with the highest number, if its own is lower.
         """
-        places = self._watched[for_match]
+        places = self._may_match if for_match else self._protected
         if control is None:
             self.has_new_watched |= places.pop(pid, None) is not None
             return
@@ -236,8 +235,7 @@ class ManagedProcesses:
         if one is None:
             return NOTHING
         if one.start_time_ticks not in (0, handle.stat.start_time_ticks):  # of another, which had this pid
-            self.ledger.forget_process(handle.pid)
-            one.raised_by, one.is_held, one.start_time_ticks = None, False, 0
+            self._forget(handle.pid, one)
         return one
 
     def raising(self, handle: ProcessHandle, one: Known) -> Rule | None:
@@ -251,7 +249,7 @@ class ManagedProcesses:
     def update(self, handle: ProcessHandle, one: Known, finding: "Finding") -> None:
         """Record what later decisions need of this one, given what was recalled before it."""
         pid, decision = handle.pid, finding.decision
-        if finding.fork_watch is not None or pid in self._watched[True]:
+        if finding.fork_watch is not None or pid in self._may_match:
             self.watch(pid, finding.fork_watch, for_match=True)
         if finding.may_match_later:
             self.undecided.add(pid)
@@ -295,7 +293,7 @@ class ManagedProcesses:
             one.is_sharing, protects = rule.terms.children == "inherit", decision.wanted < decision.own
             if protects and not one.is_sharing and rule.terms.scope == "main":
                 self.watch(pid, controlled_by(handle, self._policy.first_person_uid))
-            elif pid in self._watched[False]:
+            elif pid in self._protected:
                 self.watch(pid, None)
             self.has_new_watched |= protects  # init is watched from the start
         if entry is None or decision.is_held or decision.wanted != value:
@@ -367,6 +365,12 @@ class ManagedProcesses:
         if not one.is_sharing:
             self.descents[pid] = last._replace(raised_by=self.descents.get(pid, UNRELATED).raised_by)
         self._stop_sharing(pid, one)
+
+    def _forget(self, pid: int, one: Known) -> None:
+        """Forget an earlier process with this pid."""
+        self.ledger.forget_process(pid)
+        self._stop_sharing(pid, one)
+        one.raised_by, one.is_held, one.start_time_ticks = None, False, 0
 
     def _stop_sharing(self, pid: int, one: Known) -> None:
         one.is_sharing = False
