@@ -27,7 +27,7 @@ class Budget:
         """Whether an account may be spent; if not, nobody has to wait."""
 
     def __bool__(self) -> bool:
-        """Return whether any account owes anything; if not, callers need not find out who spends."""
+        """Return whether any account may owe something; if not, callers need not find out who spends."""
         return bool(self._debts)
 
     def is_spent(self, key: str, now: float) -> bool:

@@ -328,7 +328,7 @@ def _may_be_met(rule: Rule, process: Facts) -> bool:
 def slow_unmet(rule: Rule, process: "_F", search: "Search[_F]" = search) -> str | None:
     """Return the first failed condition on the command line, or None.
 
-    A longer name than the kernel keeps is one: of a shorter one, that it may hold means that it does.
+    A name longer than the kernel keeps is one: `candidates` has decided on shorter ones.
     """
     if rule.names and len(process.comm) >= COMM_LENGTH and not name_holds(rule.names, process):
         return "name"

@@ -217,7 +217,7 @@ def recent(samples: Iterable[Sample], booted: float) -> list[Sample]:
 
 
 def is_recent(sample: Sample, booted: float) -> bool:
-    """Return whether a sample is of these ten minutes."""
+    """Return whether a sample is of those ten minutes."""
     return 0 <= booted - sample.booted <= _RECENT_SECONDS
 
 

@@ -1,1 +1,1 @@
-"""The service: event loop, reload, readiness, watchdog, shutdown."""
+"""The service: event loop, passes, reload, drift, kills, warnings, status, readiness, watchdog, shutdown."""

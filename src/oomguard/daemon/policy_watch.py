@@ -26,7 +26,7 @@ from oomguard.reconcile.policy_cache import Metadata, fingerprint, metadata, pol
 
 SETTLE_SECONDS = 0.1
 LONGEST_SETTLE_SECONDS = 1.0
-"""An edit is a burst of events. It is over when none came for the first time, or after the second."""
+"""An edit is a burst of events. It is over when none came for the first of these, or after the second."""
 
 _NAMES = IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ONLYDIR | IN_MASK_ADD
 """Events of a folder in which a policy folder may appear. Not writes: in /run, users may write to files."""

@@ -31,8 +31,8 @@ the time (chsh)."""
 class Reloader:
     """Reads the policy: once at the start, and in the background after an edit or on demand.
 
-    `adopt` gets each valid policy, `reject` the error of one that is not; `limited` is called if edits cannot
-    be noticed and must be polled for. `observe` returns the facts of this host.
+    `adopt` gets each valid policy, `reject` the error of one that is not, `limited` what works less well, and
+    why. `observe` returns the facts of this host.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Reloader:
         """The facts of the host when the policy was last read."""
         self._followed_at = self._users_at = float("-inf")
         self._cache = cache
-        self._in_force: tuple[str, Policy] | None = None
+        self._reusable: tuple[str, Policy] | None = None
         """The last policy that was read, and its key."""
         self._loop = loop
         self._adopt = adopt
@@ -94,7 +94,7 @@ class Reloader:
         self._watch.renew()  # before it is read: an edit between the two is seen
         self._listen()
         key = self._cache.key(self._layers, time.time_ns())
-        known = self._in_force
+        known = self._reusable
         try:
             self._host = self._observe()
             is_known = known is not None and key == known[0] and fits(known[1], self._host)
@@ -105,7 +105,7 @@ class Reloader:
         if self._child is None:
             assert known is not None
             self._adopt(known[1])
-            self._succeeded()
+            self._answered()
             return
         self._loop.set("policy-retry", None)
         self._loop.watch(self._child.fd, self._receive)
@@ -147,16 +147,16 @@ class Reloader:
             trouble = f"{self._cache.path} is ignored: {error}"
         self._limited("policy cache", trouble)
         if policy is not None:
-            self._in_force = (key, policy)
+            self._reusable = (key, policy)
             self._follow_users(policy)
         return policy
 
     def _keep(self, child: PolicyChild, policy: Policy) -> None:
         """Remember what the policy is made from, if all of it is visible."""
-        self._in_force = None
+        self._reusable = None
         self._follow_users(policy)
         if child.copy.key and child.answer.header.get("users_are_local"):
-            self._in_force = (child.copy.key, policy)
+            self._reusable = (child.copy.key, policy)
             self._limited("policy cache", self._cache.store(child.copy))
 
     def _follow_users(self, policy: Policy) -> None:
@@ -210,7 +210,7 @@ class Reloader:
         else:
             self._keep(child, policy)
             self._adopt(policy)
-        self._succeeded()
+        self._answered()
 
     def _give_up(self, _now: float) -> None:
         self._receive()  # during a pause at the ceiling only timers run, and the answer may be there
@@ -223,7 +223,7 @@ class Reloader:
         """Try again later, unless what follows succeeds: lack of memory can end it at any point."""
         self._loop.set("policy-retry", time.monotonic() + self._retry_seconds)
 
-    def _succeeded(self) -> None:
+    def _answered(self) -> None:
         self._loop.set("policy-retry", None)
         self._failure = ""
         self._retry_seconds = RETRY_SECONDS

@@ -62,7 +62,7 @@ class Worker:
         self._pass_ended = pass_ended
         self._cpu_before_pass = 0.0
         self._unreadable_before: dict[str, str] = {}
-        """What could not be read from the pass before the last one to that."""
+        """What could not be read between the ends of the last two passes."""
         self.queue = WorkQueue(loop, follow_forks=self._follow_forks, lost=self._lost)
         self.events = ProcessEvents(
             loop,

@@ -1,12 +1,13 @@
 """When to write values that something else writes too, or that the kernel denies.
 
 Any process can rewrite its own value, or open it for writing, as often as it likes, and inotify wakes the
-daemon each time. So a value that costs too much *rests*: it is not watched for a while, and no event causes a
-write to it. Each value has a limit, and so has each user, who can have any number of processes. A pass
-corrects every process, resting or not, so a wrong value lasts no longer than until the next pass.
+daemon each time. So a value that costs too much *rests*: no event causes a write to it for a while, nor is
+it watched if it is a process's. Each value has a limit, and so has each user, who can have any number of
+processes. A pass corrects every process, resting or not, so a wrong value lasts no longer than until the next
+pass.
 
-What the kernel denied once, it will likely deny again: oomguard retries after 1 s, and doubles that pause
-after each denial, up to the resync interval.
+What the kernel denied once, it will likely deny again: it is not tried again for 1 s, and twice as long after
+each denial, up to the resync interval. Then the next event or pass tries.
 """
 
 from collections.abc import Hashable

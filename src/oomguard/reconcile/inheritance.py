@@ -74,7 +74,8 @@ class Inheritance:
             self._floor_checked.pop(handle.pid, None)  # another user's by now, or another process
             if origin is None or not descent.is_certain:
                 return False
-        # Of its own, which it had before it chose another value, no protection tells: it started earlier.
+        # Protections do not show a floor that the process itself had from a rule, as it started before; the
+        # entry that it had then does.
         is_moved = origin is not None and origin.moved_floor
         protections = self._ledger.protections
         if not protections and not is_moved:
