@@ -19,7 +19,7 @@ class Episode:
         self.is_short = self.is_calm = False
         """Whether the host is short, and whether the last look saw nothing fall, which can be long ago."""
         self._has_fallen = True
-        self.least: dict[str, Left] = {}
+        self._least: dict[str, Left] = {}
         self.lowest: dict[str, Sample] = {}
         """By cgroup, "" for the host: of the samples in which it was short, the one with the least memory
         left."""
@@ -52,11 +52,11 @@ class Episode:
     def take(self, sample: Sample, now: float) -> bool:
         """Note what is left of the host, or of a cgroup that is short; return whether it is new."""
         cgroup, left = sample.cgroup, sample.left
-        least, lowest = self.least.get(cgroup), self.lowest.get(cgroup)
-        if least is None and len(self.least) > CGROUPS_LIMIT:
+        least, lowest = self._least.get(cgroup), self.lowest.get(cgroup)
+        if least is None and len(self._least) > CGROUPS_LIMIT:
             return False
         if least is None or left.kib < least.kib - left.total_kib // _FALL_PARTS:
-            self.least[cgroup], self.active_at, self._has_fallen = left, now, True
+            self._least[cgroup], self.active_at, self._has_fallen = left, now, True
         is_short = self.is_short_of(left, cgroup)
         if not cgroup:
             self.is_short = is_short

@@ -7,7 +7,7 @@ Beyond a `fatal` bound a host cannot work, so oomguard refuses the change. For o
 from collections.abc import Callable
 
 from oomguard.core.decide import Refusal
-from oomguard.core.overcommit import HUGE_PAGES, KBYTES, RATIO, Memory
+from oomguard.core.overcommit import ADMIN_RESERVE, HUGE_PAGES, KBYTES, RATIO, USER_RESERVE, Memory
 from oomguard.core.policy import SysctlSetting
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.text import kib
@@ -88,7 +88,7 @@ BOUNDS = (
         of_host=lambda memory, now: now + _spare_kib(memory) // max(1, memory.huge_page_kib),
     ),
     SafeLimit(
-        "vm.admin_reserve_kbytes",
+        ADMIN_RESERVE,
         "most",
         f"that is {_QUARTER}, and in mode 2 only root could use it",
         "131072 is enough (`force: true` overrides)",
@@ -96,7 +96,7 @@ BOUNDS = (
         of_host=lambda memory, _: memory.total_kib // 4,
     ),
     SafeLimit(
-        "vm.user_reserve_kbytes",
+        USER_RESERVE,
         "most",
         f"that is {_QUARTER}, and in mode 2 no program could use it",
         "the kernel's default is at most 131072 (`force: true` overrides)",
