@@ -31,4 +31,5 @@ def test_a_daemon_that_misses_two_passes_is_a_problem() -> None:
         "red",
     )
     assert not host.is_as_wanted(151)
-    assert not host.is_as_wanted(-1)  # the file is of another boot
+    assert not host.is_as_wanted(-2)  # the file is of another boot
+    assert host.is_as_wanted(-0.0005)  # it was rounded, and is read at once

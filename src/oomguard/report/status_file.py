@@ -219,7 +219,8 @@ class StatusFile(NamedTuple):
     def is_overdue(self, now: float) -> bool:
         """Return whether two passes have not replaced the file; `now` is time.monotonic()."""
         patience = 2 * self.policy.resync_interval_seconds + _PATIENCE_SECONDS
-        return not 0 <= now - self.written_monotonic <= patience  # below 0: of another boot
+        age = now - self.written_monotonic  # it is rounded; one from the future is of another boot
+        return not -1 <= age <= patience
 
 
 def encode_status(status: StatusFile) -> bytes:
