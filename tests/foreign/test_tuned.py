@@ -70,6 +70,14 @@ def test_variables_are_expanded_and_what_needs_the_host_is_reported(tmp_path: Pa
     ]
 
 
+def test_a_file_whose_name_has_a_nul_cannot_be_read(tmp_path: Path) -> None:
+    """A crash can leave some in a text."""
+    put(tmp_path, "a", "[variables]\ninclude=/a\0b\n[sysctl]\nvm.swappiness=5\n")
+    assert {name: said.value for name, said in load(["a"], [str(tmp_path)]).values.items()} == {
+        "vm.swappiness": "5"
+    }
+
+
 def test_profiles_are_found_as_tuned_finds_them(tmp_path: Path) -> None:
     """The administrator's before the vendor's of one name; a path names its own file."""
     put(tmp_path / "etc", "a", "[sysctl]\nvm.swappiness=1\n")

@@ -49,8 +49,9 @@ def read_lines(path: str, *, wait: bool = False) -> list[str]:
     try:
         # Opening a FIFO without a writer would block.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise UnreadableError(why_missing(path) or f"cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: the path, from another file, has a NUL
+        reason = getattr(error, "strerror", error)
+        raise UnreadableError(why_missing(path) or f"cannot be read: {reason}") from error
     try:
         mode = os.fstat(fd).st_mode
         if stat.S_ISCHR(mode):
