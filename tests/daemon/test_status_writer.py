@@ -129,8 +129,31 @@ def test_a_proc_that_hides_processes_from_the_daemon_is_reported(
         "22 1 0:21 / /proc rw,relatime shared:5 - proc proc rw,hidepid=2,gid=4711\n"
     )
     writer.choose_readers()
-    assert "does not see most processes" in said.messages[0]
-    assert "Group=4711" in said.messages[0]
+    [message] = said.messages
+    assert message == (
+        "oomguard does not see most processes: /proc is mounted with hidepid= and gid=4711"
+        " (systemctl edit oomguard: Group=4711 shows them)"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others see few processes whatever root's group sees")
+def test_a_proc_that_hides_processes_from_every_group_is_reported(
+    writer: StatusWriter, proc: FakeProc, said: Said
+) -> None:
+    """Then a group is no cure."""
+    (proc.root / "self").mkdir(exist_ok=True)
+    mount = "22 1 0:21 / /proc rw,relatime shared:5 - proc proc rw,hidepid=ptraceable\n"
+    (proc.root / "self" / "mountinfo").write_text(mount)
+    writer.choose_readers()
+    [message] = said.messages
+    assert message == (
+        "oomguard does not see most processes: /proc is mounted with hidepid=ptraceable"
+        " (systemctl edit oomguard: CapabilityBoundingSet=CAP_SYS_PTRACE shows them)"
+    )
+    (proc.root / "1").mkdir()
+    (proc.root / "1" / "mountinfo").write_text(mount)
+    writer.choose_readers()
+    assert len(said.messages) == 1
 
 
 def _mode(folder: StateFolder) -> int:

@@ -14,7 +14,7 @@ from oomguard.core.rule import Rule
 from oomguard.core.text import printable
 from oomguard.core.typed import NamedTuple
 from oomguard.daemon.loop import Loop
-from oomguard.kernel.hidepid import observe_privileged_group
+from oomguard.kernel.hidepid import hides_processes, observe_privileged_group
 from oomguard.kernel.procfs import Procfs
 from oomguard.oom.kill import Kill
 from oomguard.reconcile.ledger import Ledger
@@ -206,15 +206,18 @@ class StatusWriter:
             return
         is_ours = group == os.getegid()
         self._mode = 0o640 if is_ours else 0o600
-        if not is_ours and os.geteuid() == 0:
-            limit, cure = f"only root can read {status_file.STATUS_FILE}", "lets that group read it, too"
-            if self._procfs.init_mounts() is None:
-                limit, cure = "oomguard does not see most processes", "shows them"
-            self._degradations.set(
-                "readers",
-                f"{limit}: /proc is mounted with hidepid= and gid={group}"
-                f" (systemctl edit oomguard: Group={group} {cure})",
-            )
+        is_blind = hides_processes(self._procfs)
+        if os.geteuid() != 0 or (is_ours and not is_blind):
+            return
+        how, cure = f"hidepid= and gid={group}", f"Group={group}"
+        if is_ours:  # the only value that exempts no group
+            how, cure = "hidepid=ptraceable", "CapabilityBoundingSet=CAP_SYS_PTRACE"
+        limit, end = f"only root can read {status_file.STATUS_FILE}", "lets that group read it, too"
+        if is_blind:
+            limit, end = "oomguard does not see most processes", "shows them"
+        self._degradations.set(
+            "readers", f"{limit}: /proc is mounted with {how} (systemctl edit oomguard: {cure} {end})"
+        )
 
 
 def _granted(setting: SysctlSetting, ledger: Ledger) -> int:
