@@ -133,8 +133,8 @@ has_venv() { "$python" -c 'import venv; from ensurepip import bootstrap' 2>/dev/
 # A virtual environment: oomguard and the distribution's Python packages cannot break each other.
 install_program() {
     if ! "$home/bin/python3" -m pip --version >/dev/null 2>&1; then # also after a new Python version
-        # All but the list of what --uninstall removes, in case the new one cannot be installed.
-        [ ! -d "$home" ] || find "$home" -mindepth 1 -maxdepth 1 ! -name "${manifest##*/}" -exec rm -rf {} +
+        # All but the lists of what --uninstall removes, in case the new one cannot be installed.
+        [ ! -d "$home" ] || find "$home" -mindepth 1 -maxdepth 1 ! -name "${manifest##*/}*" -exec rm -rf {} +
         "$python" -m venv "$home"
     fi
     if [ -z "$wheels" ]; then
@@ -143,9 +143,10 @@ install_program() {
         trap 'exit 130' INT TERM
         sh "$tree/systemd/wheels.sh" "$home/bin/python3" "$made"
     fi
+    version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$tree/src/oomguard/__init__.py") # not a folder's older wheel
     # --force-reinstall: pip skips a package with the same version number, even if its content differs.
     "$home/bin/python3" -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir install \
-        --root-user-action ignore --force-reinstall --no-index --find-links "${wheels:-$made}" oomguard
+        --root-user-action ignore --force-reinstall --no-index --find-links "${wheels:-$made}" "oomguard==$version"
     # Not pip's: it would look for modules beside itself, and load more of them.
     cp "$tree/systemd/launcher" "$home/bin/oomguard.new"
     chmod 755 "$home/bin/oomguard.new"
@@ -207,7 +208,7 @@ remove_listed() {
 
 install_policy() {
     shipped=$share/oomguard.yaml
-    if [ ! -e "$policy" ]; then
+    if [ ! -e "$policy" ] && [ ! -L "$policy" ]; then # a link may lead to what is not mounted yet
         copy_policy "$policy"
     elif cmp -s "$policy" "$shipped"; then
         cmp -s "$tree/etc/oomguard.yaml" "$policy" || copy_policy "$policy"
@@ -265,9 +266,9 @@ uninstall() {
     else
         warn "some values could not be restored; their original values are in $state"
     fi
-    if [ -e "$manifest" ]; then
-        remove_listed <"$manifest"
-    fi
+    for list in "$manifest" "$manifest.new"; do # the latter: of an installation that failed
+        [ ! -e "$list" ] || remove_listed <"$list"
+    done
     rmdir "$vendor" 2>/dev/null || true # others may have files there
     rm -rf "$home" "$share" "$doc" "$peaks"
     rm -f "$command"

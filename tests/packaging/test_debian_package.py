@@ -92,6 +92,25 @@ def test_what_is_edited_between_unpacking_and_configuring_is_kept(
     assert os.listdir(policy.parent) == ["oomguard.yaml"]
 
 
+@pytest.mark.parametrize("lists", [["installed-files"], ["installed-files.new"], []])
+def test_it_takes_over_from_an_installer_that_failed(lists: list[str], tmp_path: Path) -> None:
+    """That has a folder where the package has a link, which dpkg cannot replace."""
+    home, unit = tmp_path / "usr/lib/oomguard", tmp_path / "usr/lib/systemd/system/oomguard.service"
+    for folder in (home / "lib/python3.11", unit.parent, tmp_path / "etc"):
+        folder.mkdir(parents=True)
+    unit.touch()
+    (home / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11.2\n")
+    for name in lists:
+        (home / name).write_text(f"{unit}\n")
+    run_script(tmp_path, "preinst", "install")
+    assert not home.exists()
+    assert unit.exists() == (not lists)
+    home.mkdir()
+    (home / "pyvenv.cfg").write_text("home = /usr/bin\n")  # the package's own
+    run_script(tmp_path, "preinst", "install")
+    assert home.exists()
+
+
 def test_a_failed_upgrade_leaves_a_program_that_can_be_started(tmp_path: Path) -> None:
     """Prerm has deleted what was compiled, and the service cannot compile."""
     compile_, left = tmp_path / "bin/py3compile", tmp_path / "etc/oomguard.yaml.dpkg-unedited"

@@ -67,8 +67,16 @@ cat /run/asked
 rm -r /run/systemd
 """
 _FAILED = """
+# A link of the administrator's whose target is not there yet.
+ln -sf /run/later.yaml /etc/oomguard.yaml
+sh "$installer" >/dev/null
+readlink /etc/oomguard.yaml
+rm /etc/oomguard.yaml
+touch /etc/oomguard.yaml
 # A new Python version, and no network: the program is gone, but not what is known of values and files.
 rm /usr/lib/oomguard/bin/python3
+echo /usr/lib/systemd/system/oomguard-new.service >/usr/lib/oomguard/installed-files.new
+touch /usr/lib/systemd/system/oomguard-new.service
 mkdir /run/empty /run/oomguard
 ! sh "$installer" --wheels /run/empty 2>/dev/null
 touch /run/oomguard/ledger
@@ -102,6 +110,6 @@ def test_it_installs_upgrades_and_uninstalls() -> None:
     kept = "/etc/oomguard.yaml was edited and is kept; the new one is /usr/share/oomguard/oomguard.yaml"
     assert f"oomguard: {kept}\n# mine\n/usr/share/zsh/site-functions/_oomguard\n" in done.stdout
     disabled = "not started, as it is disabled; to start it, run: systemctl enable --now oomguard"
-    assert f"\noomguard: {disabled}\ndaemon-reload\n" in done.stdout
+    assert f"\noomguard: {disabled}\ndaemon-reload\n/run/later.yaml\n" in done.stdout
     failed = "some values could not be restored, so nothing was removed; to remove it anyway, use --force"
     assert f"\noomguard: {failed}\noomguard: removed; the policy is kept" in done.stdout

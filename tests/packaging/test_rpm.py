@@ -40,7 +40,9 @@ def test_it_refuses_to_be_installed_over_the_installer(
 ) -> None:
     """That has folders where the package has links, and half a package is worse than none."""
     if installed:
-        (tmp_path / "installed-files").touch()
+        (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11.2\n")
+    else:
+        (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\n")  # the package's own
     script = SPEC.partition("\n%pre\n")[2].partition("\n%")[0].replace("/usr/lib/oomguard", str(tmp_path))
     done = subprocess.run(
         ["sh", "-c", script, "pre", str(count)], stderr=subprocess.PIPE, text=True, check=False
