@@ -277,6 +277,7 @@ def test_a_user_who_is_added_later_matches_soon(
         host.start()
     reloader = host.reloader()
     policy = reloader.first()
+    reloader._answer = policy._replace(rules=())  # as it was without that user
     users.write_text("")
     deadline = time.monotonic() + 30
     while not host.adopted and time.monotonic() < deadline:

@@ -126,3 +126,60 @@ def test_users_who_change_all_the_time_delay_no_edit(tmp_path: Path, monkeypatch
         reloader._reload_if_changed(time.monotonic() + later)
         assert (reloader._child is not None) == is_read
     reloader.close()
+
+
+def test_users_who_change_all_the_time_do_not_make_it_start_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each adoption logs again what is refused, and forgives what anybody spent."""
+    users, path = tmp_path / "users" / "passwd", tmp_path / "policy.yaml"
+    users.parent.mkdir()
+    users.write_text("")
+    for module in ("daemon.policy_watch", "reconcile.policy_cache"):
+        monkeypatch.setattr(f"oomguard.{module}.USER_FILES", (str(users),))
+    path.write_text("rules: [{name: some, user: root, oom_score_adj: 1}]\n")
+    adopted: list[Policy] = []
+    rejected: list[OomguardError] = []
+    loop = Loop()
+    reloader = Reloader(
+        str(path), loop, adopt=adopted.append, reject=rejected.append, limited=print,
+        cache=PolicyCache(str(tmp_path / "state")), observe=lambda: None,
+    )  # fmt: skip
+    now = time.monotonic()
+
+    def read() -> None:
+        while reloader._child is not None:
+            loop.turn(busy=False)
+
+    def change_users() -> None:
+        nonlocal now
+        users.write_text(f"{now}")
+        now += 1000
+        reloader._reload_if_changed(now)
+        assert reloader._child is not None
+        read()
+
+    first = reloader.first()
+    change_users()
+    assert not adopted
+    reloader.reload()  # an administrator's is adopted in any case, and kept only once
+    read()
+    change_users()
+    assert [policy is first for policy in adopted] == [True]
+    path.write_text("rulez: []\n")
+    reloader.reload()
+    read()
+    change_users()
+    assert len(rejected) == 1
+    path.write_text("rules: [{name: other, user: root, oom_score_adj: 1}]\n")
+    change_users()
+    assert [policy.rules[0].label for policy in adopted[1:]] == ["name=other user=root"]
+    change_users()
+    pause = reload.USERS_SHARE * reloader._took_seconds
+    monkeypatch.setattr(reload, "USERS_SECONDS", 0.0)
+    users.write_text("later")
+    reloader._reload_if_changed(now + pause / 2)
+    assert reloader._child is None
+    reloader._reload_if_changed(now + 2 * pause)
+    assert reloader._child is not None
+    reloader.close()

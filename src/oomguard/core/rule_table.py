@@ -72,6 +72,12 @@ class RuleTable(Sequence[Rule]):
             first = after
 
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, RuleTable) and self._parts == other._parts:
+            return True  # as after a reading that changed nothing: without a Rule for each
         return isinstance(other, Sequence) and list(self) == list(other)
+
+    @property
+    def _parts(self) -> tuple[object, ...]:
+        return self._rows, self._ends, self._text, self._files, self.terms
 
     __hash__ = None  # type: ignore[assignment]  # equal to tuples, which hash otherwise

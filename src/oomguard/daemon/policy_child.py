@@ -64,6 +64,8 @@ class PolicyChild:
         self.deadline = deadline
         self.copy = copy
         self.answer = Answer()
+        self.cpu_seconds = 0.0
+        """What it took, once it is finished."""
         self._error = ""
 
     def receive(self) -> bool:
@@ -92,7 +94,7 @@ class PolicyChild:
 
     def finish(self) -> Policy:
         """Return the policy of a child that is done, or raise the error."""
-        status, cpu_seconds = self._reap()
+        status, self.cpu_seconds = self._reap()
         try:
             if self.answer.header.get("ok") is False:
                 raise PolicyRejectedError("\n".join(self.answer.header["lines"]))
@@ -101,7 +103,7 @@ class PolicyChild:
         except (ValueError, KeyError, TypeError) as error:
             self._error = str(error)
         raise OomguardError(
-            f"cannot read the policy: the process that reads it {_ending(status, cpu_seconds)}"
+            f"cannot read the policy: the process that reads it {_ending(status, self.cpu_seconds)}"
             + (f" ({self._error})" if self._error else ""),
             hint=self._hint,
         )

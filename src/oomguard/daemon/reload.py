@@ -27,6 +27,9 @@ USERS_SECONDS = 10.0
 """Minimum time between readings because the users of the host changed: any user can change /etc/passwd all
 the time (chsh)."""
 
+USERS_SHARE = 20
+"""It is at least so many times the CPU time that the last reading took: 5 % of a CPU."""
+
 
 class Reloader:
     """Reads the policy: once at the start, and in the background after an edit or on demand.
@@ -51,6 +54,12 @@ class Reloader:
         self._host: Host | None = None
         """The facts of the host when the policy was last read."""
         self._followed_at = self._users_at = float("-inf")
+        self._took_seconds = 0.0
+        """CPU time of the last reading."""
+        self._is_for_users = False
+        """Whether it is done only because users changed."""
+        self._answer: Policy | str | None = None
+        """What it led to: the policy, or why that was rejected."""
         self._cache = cache
         self._reusable: tuple[str, Policy] | None = None
         """The last policy that was read, and its key."""
@@ -82,10 +91,16 @@ class Reloader:
             child.wait()
             policy = child.finish()
             self._keep(child, policy)
+        self._answer = policy
         return policy
 
-    def reload(self) -> None:
-        """Read the policy again unless it is certainly the same; adopt it in any case."""
+    def reload(self, *, is_for_users: bool = False) -> None:
+        """Read the policy again unless it is certainly the same; adopt it in any case.
+
+        `is_for_users`: only users changed, so nothing happens if the policy is the same: whoever changes them
+        all the time must not make the daemon start over.
+        """
+        self._is_for_users = is_for_users
         self._expect_failure()
         self._drop_child()
         listening = self._watch.fileno()
@@ -104,8 +119,7 @@ class Reloader:
             return
         if self._child is None:
             assert known is not None
-            self._adopt(known[1])
-            self._answered()
+            self._hand_on(known[1])
             return
         self._loop.set("policy-retry", None)
         self._loop.watch(self._child.fd, self._receive)
@@ -185,14 +199,16 @@ class Reloader:
         self._moved_at = None
         self._loop.set("reload", now + LOOK_SECONDS)  # also if there is no memory to find out
         has_changed = self._watch.has_changed()
-        if has_changed and not self._watch.has_edits():  # only users
-            if self._child is not None or now < self._users_at + USERS_SECONDS:
+        is_for_users = has_changed and not self._watch.has_edits()
+        if is_for_users:
+            pause = max(USERS_SECONDS, USERS_SHARE * self._took_seconds)
+            if self._child is not None or now < self._users_at + pause:
                 return
             self._users_at = now
         if not self._watch.blind:
             self._loop.set("reload", None)
         if has_changed:
-            self.reload()
+            self.reload(is_for_users=is_for_users)
 
     def _receive(self) -> None:
         assert self._child is not None
@@ -203,14 +219,15 @@ class Reloader:
         try:
             policy = child.finish()
         except PolicyRejectedError as error:
-            self._reject(error)
+            self._hand_on(error)
         except OomguardError as error:
             self._failed(error)
-            return
         else:
+            if isinstance(self._answer, Policy) and policy == self._answer:
+                policy = self._answer  # not twice in memory
             self._keep(child, policy)
-            self._adopt(policy)
-        self._answered()
+            self._hand_on(policy)
+        self._took_seconds = child.cpu_seconds
 
     def _give_up(self, _now: float) -> None:
         self._receive()  # during a pause at the ceiling only timers run, and the answer may be there
@@ -223,13 +240,23 @@ class Reloader:
         """Try again later, unless what follows succeeds: lack of memory can end it at any point."""
         self._loop.set("policy-retry", time.monotonic() + self._retry_seconds)
 
-    def _answered(self) -> None:
+    def _hand_on(self, answer: Policy | OomguardError) -> None:
+        """Adopt a policy, or reject it; but not again if only users changed."""
+        found = answer if isinstance(answer, Policy) else answer.message
+        if not (self._is_for_users and self._answer == found):
+            self._answer = None  # in case it fails
+            if isinstance(answer, Policy):
+                self._adopt(answer)
+            else:
+                self._reject(answer)
+            self._answer = found
         self._loop.set("policy-retry", None)
         self._failure = ""
         self._retry_seconds = RETRY_SECONDS
 
     def _failed(self, error: OomguardError) -> None:
         """Try again later; log the reason once."""
+        self._answer = None
         self._expect_failure()
         self._retry_seconds = min(2 * self._retry_seconds, LONGEST_RETRY_SECONDS)
         if error.message != self._failure:
