@@ -1,8 +1,11 @@
 """Which processes are in a container."""
 
+import os
+
 from fakeproc import FakeProc
 from oomguard.core.process import Identity, Process
-from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.container import Containers
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 
 SHIM, INIT, INNER = 20, 21, 22
 RUNTIME, CONTAINER = "/system.slice/containerd.service", "/system.slice/docker-1.scope"
@@ -62,7 +65,18 @@ def test_a_tree_made_to_mislead_is_followed_for_a_while_only(proc: FakeProc, pro
     assert not in_container(procfs, 170)
     assert in_container(procfs, 110)
     assert in_container(procfs, 170), "followed to one that is known by now"
-    assert not in_container(procfs, 299)
+    opened: set[int] = set()
+    handle, one = procfs.open(299), Containers()
+    assert handle is not None
+    with handle:
+
+        def open_process(pid: int) -> ProcessHandle | None:
+            opened.add(len(os.listdir("/proc/self/fd")))
+            return procfs.open(pid)
+
+        before = len(os.listdir("/proc/self/fd"))
+        assert not one.hold(handle, open_process)
+    assert max(opened) <= before + 1, "an ancestor is held open only until its parent is"
     proc.process(Process(Identity(400, 1), b"x", parent_pid=401), namespaces=2)
     proc.process(Process(Identity(401, 1), b"x", parent_pid=400), namespaces=2)
     proc.process(Process(Identity(402, 1), b"x", parent_pid=999), namespaces=2)

@@ -1,6 +1,6 @@
 """Which processes are in a container, and not only in a PID namespace, which any user can create."""
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from oomguard.core.cgroup import is_container
 from oomguard.core.typed import TYPE_CHECKING
@@ -34,35 +34,35 @@ class Containers:
         `is_container` checks.
         """
         with ExitStack() as stack:
-            inner, passed = handle, [handle]
+            inner, passed = handle, dict[int, int]()
             for _ in range(ANCESTORS):
                 try:
                     status = inner.status
                     if status.namespace_depth <= 1:
                         return False
-                    if self._known.get(inner.pid) == inner.inode:
+                    passed[inner.pid] = inner.inode
+                    if self._known.get(inner.pid) == passed[inner.pid]:
                         self._remember(passed)
                         return True
                     outer = open_process(status.parent_pid)
                     if outer is None:
                         raise ProcessLookupError
-                    stack.enter_context(outer)
-                    if outer.status.namespace_depth < status.namespace_depth:
-                        maker = outer.cgroup if outer.pid > 1 else None
-                        if is_container(inner.cgroup, is_roots=inner.cgroup_is_roots, maker=maker):
-                            self._remember(passed)
-                            return True
-                    inner = outer
-                    passed.append(outer)
+                    with stack.pop_all():  # which has `inner`: a user must not have all held open
+                        stack.enter_context(outer)
+                        if outer.status.namespace_depth < status.namespace_depth:
+                            maker = outer.cgroup if outer.pid > 1 else None
+                            if is_container(inner.cgroup, is_roots=inner.cgroup_is_roots, maker=maker):
+                                self._remember(passed)
+                                return True
+                        inner = outer
                 except GONE:
                     # An ancestor ended, so its children have another parent. Start again.
-                    inner, passed = handle, [handle]
+                    inner, passed = handle, {}
                     handle.forget_status()
         return False
 
-    def _remember(self, handles: "list[ProcessHandle]") -> None:
+    def _remember(self, inodes: dict[int, int]) -> None:
         """Remember that these are in a container, which no process leaves."""
         if len(self._known) >= _LIMIT:
             self._known.clear()
-        with suppress(*GONE):
-            self._known.update({one.pid: one.inode for one in handles})
+        self._known.update(inodes)
