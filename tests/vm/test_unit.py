@@ -50,6 +50,29 @@ def test_a_daemon_that_never_pauses_is_ended_and_started_again(installed: Servic
     assert installed.is_active
 
 
+def test_nobody_does_more_for_it_than_its_sandbox_allows(installed: Service) -> None:
+    """Whoever takes it over is still uid 0, for which PID 1 and the bus start anything."""
+    vm = installed.vm
+    vm.put(
+        "/usr/local/lib/ask.py",
+        "import socket, time\n"
+        "for path in '/run/systemd/private', '/run/dbus/system_bus_socket':\n"
+        "    print(path, socket.socket(socket.AF_UNIX).connect_ex(path), flush=True)\n"
+        "notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).connect_ex('/run/systemd/notify')\n"
+        "print('notify', notify, flush=True)\n"
+        "time.sleep(1000)\n",
+    )
+    since, ask = vm.now(), "ExecStart=/usr/bin/python3 /usr/local/lib/ask.py"
+    with installed.unit_settings("Type=exec", "ExecStart=", ask, "WatchdogSec=0"):
+        said = f"journalctl --output=cat --since=@{since:.6f} _SYSTEMD_UNIT={UNIT}"
+        vm.wait_until(f"{said} | grep -qx 'notify 0'", describe="its answers")
+        answers = dict(line.split() for line in vm.run(said).stdout.splitlines() if line.count(" ") == 1)
+    assert answers["notify"] == "0"
+    assert answers["/run/systemd/private"] != "0"
+    assert answers["/run/dbus/system_bus_socket"] != "0"
+    assert installed.is_active
+
+
 def test_a_daemon_that_is_busy_for_long_is_not(installed: Service) -> None:
     """A burst takes longer than the limit, and the daemon pauses by itself meanwhile.
 

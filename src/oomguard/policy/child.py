@@ -96,7 +96,7 @@ def _drop_privileges() -> None:
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     ctypes.CDLL(None).capset(header, bytes(24))  # effective, permitted and inheritable: none
     with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no new processes
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no new ones, unless it could not become nobody
 
 
 def _write(lines: list[str] | Iterator[str]) -> None:
