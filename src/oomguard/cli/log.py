@@ -21,7 +21,8 @@ examples:
   oomguard log --event killed                  what did the kernel kill?
   oomguard log --follow
 
-exit codes: 0 shown, 1 the host has no journal, or it cannot be read
+exit codes: 0 shown, also if Ctrl-C ended --follow,
+            1 the host has no journal, or it cannot be read
 """
 
 

@@ -3,6 +3,7 @@
 import fnmatch
 import json
 import os
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -48,9 +49,12 @@ def follow_history(wanted: EntryFilter, last: int) -> Iterator[LoggedEntry]:
 
     OomguardError: the journal cannot be read.
     """
-    newest_first = _read(wanted, "--reverse")
-    kept = list(islice(newest_first, last))
-    newest_first.close()  # ends journalctl, which may have much more
+    if _asks_others(wanted):  # two entries of nohang, in their order, are one kill
+        kept = [*deque(_read(wanted), maxlen=last)][::-1]
+    else:
+        newest_first = _read(wanted, "--reverse")
+        kept = list(islice(newest_first, last))
+        newest_first.close()  # ends journalctl, which may have much more
     start = ["--lines=all" if last else "--lines=0"]
     if kept:
         start.insert(0, f"--after-cursor={json.loads(kept[0][0])['__CURSOR']}")
@@ -88,6 +92,10 @@ def _asked(wanted: EntryFilter) -> list[str]:
     if wanted.cause is not None:
         asked.append(f"OOMGUARD_CAUSE={wanted.cause}")
     asked += [f"OOMGUARD_EVENT={event}" for event in wanted.events if event != "all"]
-    if {"killed", "all"}.intersection(wanted.events) and wanted.pid is None and wanted.cause is None:
-        asked += other_killers()
-    return asked
+    return asked + (other_killers() if _asks_others(wanted) else [])
+
+
+def _asks_others(wanted: EntryFilter) -> bool:
+    """Return whether to show kills by other programs, too."""
+    is_any_kill = not {"killed", "all"}.isdisjoint(wanted.events)
+    return is_any_kill and wanted.pid is None and wanted.cause is None
