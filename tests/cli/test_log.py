@@ -261,8 +261,9 @@ def test_kubelet_is_asked_for_evictions_where_there_is_one(
     assert [one["killer"] for one in json.loads(out)] == ["kubelet"]
     assert "_SYSTEMD_UNIT=kubelet.service" in asked.read_text()
     (pattern,) = re.findall(r"--grep=(.*?) \+", asked.read_text())
-    kept = [text for text in (eviction, "sending SIGTERM", *KLOG) if re.search(pattern, text)]
-    assert kept == [eviction, "sending SIGTERM"]
+    ours = [f"{name}[1] was killed" for name in ("E0000 00:00:00.", 'time="2026-10-1')]
+    kept = [text for text in (eviction, "sending SIGTERM", *ours, *KLOG) if re.search(pattern, text)]
+    assert kept == [eviction, "sending SIGTERM", *ours]
 
 
 KLOG = (
@@ -389,6 +390,20 @@ def test_the_last_entries_before_those_to_come_are_counted_after_the_filters(
     assert [int(pid) for pid in re.findall(r"\[(\d+)\]", out)] == [189, 105]
     log("--follow", "--rule", "nothing", "--since", "today")
     assert "--follow --lines=all --since=today " in asked.read_text()
+
+
+def test_the_last_kills_of_nohang_have_their_own_names(log: Log, journalctl: Callable[..., Path]) -> None:
+    """It writes who, and then that it sends a signal."""
+    base = {"_SYSTEMD_UNIT": "nohang.service", "SYSLOG_IDENTIFIER": "nohang"}
+    entries: list[str] = []
+    for pid, name in ((101, "alpha"), (202, "beta"), (303, "gamma")):
+        for text in (f"  PID: {pid}, Name: {name}, badness: 849", "  Sending SIGTERM to the victim"):
+            number = len(entries)
+            times = {"__REALTIME_TIMESTAMP": f"{1790000000 + number}000000", "__CURSOR": f"s={number}"}
+            entries.append(json.dumps(base | times | {"MESSAGE": text}))
+    journalctl(entries)
+    _, out, _ = log("--follow", "--event", "killed", "-n", "2")
+    assert re.findall(r"\w+\[\d+\]", out) == ["beta[202]", "gamma[303]"]
 
 
 @pytest.mark.parametrize(

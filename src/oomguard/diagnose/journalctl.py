@@ -23,8 +23,12 @@ _SAID_LIMIT = 1 << 16
 """Bytes that are shown of what journalctl says."""
 
 _KUBELET_FOLDERS = ("/var/lib/kubelet", "/var/lib/rancher")
-_NO_KLOG = r'--grep=^(?![IWEF]\d{4} |time=")|viction manager: pod |invoked oom-killer'
-"""Leaves out all entries of a kubelet except evictions: it may write a million a week."""
+_NO_KLOG = (
+    r'--grep=^(?![IWEF]\d{4} [\d:]{8}\.\d{6}|time="\d{4}-\d\d-\d\dT)'
+    "|viction manager: pod |invoked oom-killer"
+)
+"""Leaves out all entries of a kubelet except evictions: it may write a million a week. It must not leave out
+ours that begin with the name of a process, which has up to 15 characters."""
 
 
 def other_killers() -> list[str]:
