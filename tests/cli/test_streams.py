@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from oomguard.cli.main import build_parser
+from oomguard.policy.load import load
 from oomguard.report import streams
 from oomguard.report.streams import set_up
 from running import Program, oom_score_adj, running
@@ -137,6 +138,19 @@ def test_output_that_cannot_be_written_is_no_success(caller: Caller, gone: bool)
     finally:
         os.close(pipe)
         os.close(full)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+def test_a_policy_that_is_printed_is_one_in_any_locale(tmp_path: Path, encoding: str) -> None:
+    """With the same effect, as `cat` promises."""
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text('rules: [{name: ["a→b", "café"], oom_score_adj: 300}]\n', encoding="utf-8")
+    command = [sys.executable, "-m", "oomguard", "cat", "--policy", str(first)]
+    with second.open("wb") as file:
+        subprocess.run(
+            command, stdout=file, env=os.environ | {"PYTHONIOENCODING": encoding}, check=True, timeout=60
+        )
+    assert load(str(second)).policy.rules[0].names == load(str(first)).policy.rules[0].names
 
 
 def test_what_verbs_print_has_a_replacement_in_ascii() -> None:

@@ -38,6 +38,7 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.propose.observed import observe_facts
     from oomguard.propose.policy_draft import FORMAT, findings_document, render
     from oomguard.report.change_document import print_json
+    from oomguard.report.streams import in_utf8
 
     host = ThisHost(options.state_dir, options.proc)
     with closing(host.open_procfs()) as procfs:
@@ -49,6 +50,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"format": FORMAT, "host": host_document(facts), **findings_document(draft)})
     else:
+        in_utf8()
         sys.stdout.write(render(draft))
     return 0
 

@@ -30,6 +30,7 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.policy.load import parse, read
     from oomguard.reconcile.state_folder import RUN_FOLDER
     from oomguard.report.change_document import print_json
+    from oomguard.report.streams import in_utf8
 
     host = ThisHost(RUN_FOLDER, options.proc)
     facts, sources = host.facts(), read(options.policy)
@@ -40,6 +41,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(document(found))
     else:
+        in_utf8()
         for line in render(found):
             print(line)
     return 0

@@ -66,12 +66,13 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.propose.mend import mended
     from oomguard.propose.policy_draft import FORMAT, import_document, render
     from oomguard.report.change_document import print_json
-    from oomguard.report.streams import complain
+    from oomguard.report.streams import complain, in_utf8
 
     draft = mended(import_settings(options.tool, options.source))
     if options.json:
         print_json({"format": FORMAT, "tool": options.tool, **import_document(draft)})
         return 0
+    in_utf8()
     sys.stdout.write(render(draft))
     counts = ((len(draft.settings), "sysctl"), (len(draft.rules), "rule"))
     found = ", ".join(counted(count, what) for count, what in counts if count)

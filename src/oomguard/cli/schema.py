@@ -22,7 +22,9 @@ def _run(options: argparse.Namespace) -> int:
     import json
 
     from oomguard.policy.schema import cases_schema, json_schema
+    from oomguard.report.streams import in_utf8
 
+    in_utf8()
     print(json.dumps(cases_schema() if options.cases else json_schema(), indent=2, ensure_ascii=False))
     return 0
 

@@ -41,6 +41,12 @@ def set_up() -> None:
             stream.reconfigure(errors="oomguard")
 
 
+def in_utf8() -> None:
+    """Write standard output, unless it is a terminal, as what reads it needs it, whatever the locale."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
 def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
