@@ -87,6 +87,7 @@ NAMES = [event.name for event in EVENTS]
         ("help plna", "oomguard: no verb plna; did you mean plan?"),
         ("plan f.yaml", "oomguard plan: takes no file name; did you mean --policy f.yaml?"),
         ("plan ./f", "oomguard plan: takes no file name; did you mean --policy ./f?"),
+        ("run -", "oomguard run: takes no argument -; see oomguard run --help"),
         ("plan nginx", "oomguard plan: takes no argument nginx; see oomguard plan --help"),
         ("plan -- nginx", "oomguard plan: takes no argument nginx; see oomguard plan --help"),
         ("plan --", "oomguard plan: no option --; see oomguard plan --help"),

@@ -1039,8 +1039,9 @@ def test_explain_takes_a_name_as_it_is_printed(oomguard: Oomguard, proc: FakePro
 
 def test_explain_names_every_missing_process_and_the_nearest_name(oomguard: Oomguard) -> None:
     """The others are explained."""
-    run = oomguard("explain", "cronb", "999999", "crond")
+    run = oomguard("explain", "cronb", "999999", "crond", "tmux: server[999998]")
     assert (run.code, "→ " in run.out) == (1, True)
+    assert "others of its name: oomguard explain 'tmux: server'" in run.err
     assert "no process is called cronb; did you mean crond?" in run.err
     assert "no process has the pid 999999" in run.err
 

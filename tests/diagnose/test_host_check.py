@@ -15,6 +15,7 @@ from oomguard.kernel.procfs import Procfs
 from oomguard.policy.fault import Fault
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
 
@@ -121,7 +122,7 @@ def test_kubelet_is_said_to_want_its_own_values(check: Check, proc: FakeProc) ->
 
 
 def test_other_daemons_that_write_the_same_values_are_named(
-    check: Check, proc: FakeProc, tmp_path: Path
+    check: Check, proc: FakeProc, procfs: Procfs, root: Path, tmp_path: Path
 ) -> None:
     """Another oomguard by its policy; the daemon of this policy is none of them."""
     command = (b"python3", b"-P", b"-m", b"oomguard.daemon")
@@ -133,6 +134,10 @@ def test_other_daemons_that_write_the_same_values_are_named(
         Process(Identity(22, 1), b"python3", arguments=(*command, b"/etc/other.yaml", b"/x", b"/proc"))
     )
     assert "another oomguard, with the policy /etc/other.yaml (pid 22)" in check("")["rival-daemon"].message
+    file = str(tmp_path / "policy.yaml")
+    itself = Itself(os.getpid(), Identity(22, 1))  # it is to use this policy instead
+    reconciler = Reconciler(load(file, host=observe_host(procfs)).policy, Ledger(), procfs, itself=itself)
+    assert not fit(Preview(reconciler, Rights(os.geteuid())), file, root=str(root)).faults
     proc.end(22)
     proc.process(Process(Identity(23, 1), b"ananicy-cpp"))
     assert "ananicy-cpp (pid 23)" in check("")["rival-daemon"].message
@@ -271,8 +276,20 @@ def test_a_rule_with_exe_says_what_it_takes(check: Check, root: Path) -> None:
     drop_in = "etc/systemd/system/oomguard.service.d/exe.conf"
     put(root, drop_in, "[Service]\nCapabilityBoundingSet=CAP_SYS_PTRACE\n")
     assert check(rule) == {}
-    put(root, drop_in, "[Service]\nCapabilityBoundingSet=\n")
-    assert "exe-unreadable" in check(rule)
+    for lines, is_granted in (
+        ("=", False),
+        ("=\nCapabilityBoundingSet=cap_sys_ptrace", True),
+        ("=~CAP_SYS_ADMIN", False),
+        ("=CAP_SYS_PTRACE\nCapabilityBoundingSet=~CAP_SYS_PTRACE CAP_CHOWN", False),
+        ("=CAP_SYS_PTRACE\nCapabilityBoundingSet=~CAP_CHOWN", True),
+    ):
+        put(root, drop_in, f"[Service]\nCapabilityBoundingSet{lines}\n")
+        assert ("exe-unreadable" not in check(rule)) == is_granted
+    (root / drop_in).unlink()
+    for names, is_granted in (("CAP_SYS_ADMIN", True), ("CAP_SYS_PTRACE", False)):
+        unit = f"[Service]\nCapabilityBoundingSet=~{names}\n"
+        put(root, "usr/lib/systemd/system/oomguard.service", unit)
+        assert ("exe-unreadable" not in check(rule)) == is_granted
 
 
 def test_an_executable_by_a_link_never_matches(check: Check, root: Path) -> None:

@@ -122,7 +122,7 @@ def not_taken(words: Sequence[str], verb: "Parser") -> str:
         return f"no option {printable(name)}; {_fix(near, verb.prog)}"
     word = words[0]
     is_file = word == "-" or "/" in word or word.endswith((".yaml", ".yml")) or os.path.exists(word)
-    if is_file and "--policy" in options:
+    if is_file and "--policy" in options and not (word == "-" and verb.prog.endswith(" run")):
         return f"takes no file name; did you mean --policy {shlex.quote(printable(word))}?"
     return f"takes no argument {printable(word)}; see {verb.prog} --help"
 

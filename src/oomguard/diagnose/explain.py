@@ -1,6 +1,7 @@
 """Tries every rule on a process: which condition failed, on which value, and which rule the policy lacks."""
 
 import difflib
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
@@ -76,7 +77,7 @@ def _no_process(wanted: str, running: Collection[str]) -> OomguardError:
     if named and pid.endswith("]") and (pid := pid[:-1]).isdecimal():
         return OomguardError(
             f"no process has the pid {pid}: {printable(wanted)} has ended",
-            hint=f"others of its name: oomguard explain {printable(named)}",
+            hint=f"others of its name: oomguard explain {shlex.quote(printable(named))}",
         )
     near = difflib.get_close_matches(wanted[:80], running, n=1, cutoff=0.65)
     return OomguardError(

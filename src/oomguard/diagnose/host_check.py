@@ -1,6 +1,7 @@
 """Whether a policy fits this host: conflicting settings, refused changes, how much memory is protected."""
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -120,7 +121,8 @@ def _look(preview: Preview, path: str) -> Seen:
     for handle, decision in preview.processes():
         with suppress(*GONE, HIDDEN):
             preview.count(handle, decision, seen.tally)
-            _look_at(handle, decision, path, seen)
+            is_own = preview.planner.matching.itself.covers(handle)  # the daemon that is to use this policy
+            _look_at(handle, decision, "" if is_own else _rival(handle, path), seen)
             if decision is None or decision.matched is None:
                 _look_for_misses(handle, preview, seen)
     return seen
@@ -151,13 +153,12 @@ def _instead(key: str, handle: ProcessHandle) -> str:
     return f"has {legible(found)}" if key == "user" else f"has {key} {legible(found)}"
 
 
-def _look_at(handle: ProcessHandle, decision: Decision | None, path: str, seen: Seen) -> None:
+def _look_at(handle: ProcessHandle, decision: Decision | None, rival: str, seen: Seen) -> None:
     rule = None if decision is None else decision.matched
     if rule is not None:
         seen.cgroups.setdefault(rule.number, set()).add(handle.cgroup)
     if decision is not None and decision.rule is not None and decision.obstacle is not None:
         seen.obstacles.setdefault((decision.rule.number, decision.obstacle.kind), []).append(decision)
-    rival = _rival(handle, path)
     if rival:
         seen.rivals.setdefault(rival, f"pid {handle.pid}")
     seen.has_kubelet |= handle.comm == b"kubelet"
@@ -317,7 +318,7 @@ def _units(policy: Policy, seen: Seen, units: Units) -> Iterator[Fault]:
                 "unit-value",
                 f"{legible(unit)} has OOMScoreAdjust={printable(said.value)[:20]} "
                 f"({printable(said.source)}), the rule wants {wanted}: each start has one, then the other",
-                f"remove one of them: run systemctl edit {legible(unit)}, or change the rule",
+                f"remove one of them: run systemctl edit {shlex.quote(legible(unit))}, or change the rule",
             )
             break
 
@@ -353,13 +354,16 @@ def _unreadable(policy: Policy, procfs: Procfs, units: Units) -> Iterator[Fault]
 
 def _may_read_exe(procfs: Procfs, units: Units) -> bool:
     """Return whether the daemon's unit has the right; without a unit, whether this process has."""
-    bounds: set[str] = set()
-    lines = units.settings("oomguard.service", "CapabilityBoundingSet")
-    for line in lines:
-        words = line.value.split()
-        bounds = bounds.union(words) if words else set()
-    if lines:
-        return "CAP_SYS_PTRACE" in bounds
+    is_granted: bool | None = None
+    for line in units.settings("oomguard.service", "CapabilityBoundingSet"):
+        text = line.value.upper()
+        is_named = "CAP_SYS_PTRACE" in text.removeprefix("~").split()
+        if text.startswith("~"):  # all but these, or those so far but these
+            is_granted = is_granted is not False and not is_named
+        else:
+            is_granted = is_named or (bool(is_granted) and bool(text))
+    if is_granted is not None:
+        return is_granted
     return has(parse_effective(procfs.read("self/status")), CAP_SYS_PTRACE)
 
 

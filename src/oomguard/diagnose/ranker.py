@@ -1,6 +1,7 @@
 """Which process the kernel would kill first, now and under the policy."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -145,7 +146,7 @@ class Ranker:
         limited = next(above, None)
         way_out = "omit --cgroup for the whole host"
         if limited is not None:
-            way_out = f"its ancestor has one: use --cgroup {legible(limited)}"
+            way_out = f"its ancestor has one: use --cgroup {shlex.quote(legible(limited))}"
         return OomguardError(
             f"{legible(memcg.path)} has no memory limit, so it never runs out of memory by itself",
             hint=way_out,

@@ -1,5 +1,6 @@
 """The plan as a table: changes, obstacles, and what each rule matches."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -103,7 +104,7 @@ def _why_unmatched(rule: Rule, tally: Tally, unnamed: list[bytes], options: str)
     exact = next((name[:COMM_LENGTH] for name in rule.names if running[name[:COMM_LENGTH]]), None)
     if exact is not None:
         name = printable(exact)
-        see = f"see oomguard explain {name}{options}"
+        see = f"see oomguard explain {shlex.quote(name)}{options}"
         return f": {name} ({running[exact]}) runs, but not all conditions match; {see}"
     near = [f"{printable(name)} ({running[name]})" for name in near_misses(rule, unnamed)]
     return f": misspelled? No rule matches {', '.join(near)}" if near else ""
