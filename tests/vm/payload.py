@@ -17,7 +17,16 @@ from pathlib import Path
 from .image import ImageError, alone_with, cache_folder, make_filesystem
 
 TREE = Path(__file__).parents[2]
-INSTALLED_FROM_TREE = ("systemd", "etc", "docs", "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE")
+INSTALLED_FROM_TREE = (
+    "src/oomguard/__init__.py",
+    "systemd",
+    "etc",
+    "docs",
+    "README.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    "LICENSE",
+)
 PROGRAMS = ("agent.py", "churn.py", "glutton.py", "hog.py", "leak.py")
 
 GUEST_PYTHON = {"bookworm": "3.11", "trixie": "3.13", "forky": "3.14"}
@@ -67,7 +76,7 @@ def make(suite: str, target: Path) -> None:
             if source.is_dir():
                 shutil.copytree(source, disk / "tree" / entry, ignore=shutil.ignore_patterns("__pycache__"))
             elif source.exists():
-                (disk / "tree").mkdir(exist_ok=True)
+                (disk / "tree" / entry).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, disk / "tree" / entry)
         shutil.copytree(dependency_wheels(suite), disk / "wheels")
         pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", disk / "wheels", TREE)
