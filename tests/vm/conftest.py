@@ -24,16 +24,17 @@ SUITES_VARIABLE = "OOMGUARD_VM_SUITES"
 ARTEFACTS_VARIABLE = "OOMGUARD_VM_ARTEFACTS"
 
 SECONDS = {
-    "test_foresight": 1150, "test_sysctls": 520, "test_rank": 480, "test_walk": 450, "test_faults_state": 420,
-    "test_faults_load": 390, "test_trust": 370, "test_attacks_inheritance": 350, "test_containers": 350,
-    "test_hosts": 250, "test_debian": 230, "test_release": 230, "test_attacks_cpu": 220, "test_policy": 210,
-    "test_uninstall": 210, "test_fleet": 210, "test_docs": 200, "test_attacks_events": 180,
-    "test_faults_kernel": 180, "test_install": 160, "test_attacks": 130, "test_oom": 120, "test_kills": 110,
-    "test_children": 110, "test_unit": 110, "test_attacks_reading": 100,
+    "test_foresight": 1040, "test_sysctls": 400, "test_attacks_inheritance": 350, "test_faults_load": 330,
+    "test_rank": 310, "test_walk": 310, "test_containers": 280, "test_trust": 260, "test_debian": 240,
+    "test_attacks_cpu": 220, "test_faults_kernel": 210, "test_docs": 200, "test_release": 200,
+    "test_hosts": 190, "test_fleet": 190, "test_attacks_events": 190, "test_floors": 170,
+    "test_faults_state": 150, "test_oom": 140, "test_faults": 120, "test_install": 110, "test_attacks": 100,
+    "test_children": 100, "test_uninstall": 90, "test_policy": 90, "test_unit": 80, "test_kills": 70,
+    "test_attacks_reading": 60,
 }  # fmt: skip
 """How long the slowest files take in an emulated guest, beside another one, for `--vm-shard`."""
 
-OTHER_SECONDS = 50
+OTHER_SECONDS = 30
 
 GUESTS_OF_TEST = pytest.StashKey[list[tuple[Guest, int]]]()
 """The guests a test works in, each with the size of its journal when the test began."""
