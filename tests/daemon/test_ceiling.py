@@ -1,6 +1,7 @@
 """The ceiling on the daemon's own CPU time, with both clocks as arguments."""
 
 import os
+import select
 import signal
 import threading
 import time
@@ -146,6 +147,21 @@ def test_a_paused_loop_still_serves_signals_and_timers() -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGUSR1, before)
     assert served == ["signal", "watchdog"]
+
+
+def test_what_is_ready_is_handled_before_a_pause() -> None:
+    """The kernel tells of pressure only once."""
+    loop, handled = Loop(), list[int]()
+    loop.ceiling = Ceiling(time.monotonic(), time.process_time() - 60)
+    fd, other = os.pipe()
+    try:
+        loop.watch(fd, lambda: handled.append(fd))
+        time.sleep(0.1)  # CPU time is read every 0.05 s
+        assert not loop.turn(busy=False, ready=[(fd, select.EPOLLIN)]), "it did not pause"
+        assert handled == [fd]
+    finally:
+        os.close(fd)
+        os.close(other)
 
 
 def test_a_timer_that_another_one_moved_waits() -> None:

@@ -116,14 +116,19 @@ class Loop:
         Returns False after a pause at the ceiling, in which only signals and timers were handled: then other
         work must wait, too.
         """
+        self._handle(ready or [])  # also before a pause: a trigger for pressure tells only once
         if self._paused_at_ceiling(time.monotonic()):
             return False
-        for fd, _ in self.wait(busy=busy) if ready is None else ready:
+        if ready is None:
+            self._handle(self.wait(busy=busy))
+        self._run_timers(time.monotonic())
+        return True
+
+    def _handle(self, ready: Ready) -> None:
+        for fd, _ in ready:
             handler = self._readable.get(fd)
             if handler is not None:  # one handler may have unwatched what another waits for
                 handler()
-        self._run_timers(time.monotonic())
-        return True
 
     def _paused_at_ceiling(self, now: float) -> bool:
         ceiling = self.ceiling
