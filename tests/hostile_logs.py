@@ -165,6 +165,10 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
     "indented lines with a word": lambda: _repeat(" oom-kill\n"),
     "a message of many lines": lambda: _repeat(_STAMP + "oom-kill\n" + "               x\n" * 9000),
     "messages of many lines": lambda: _repeat("<4>oom-kill\n" + "   \n" * 80),
+    "further lines of another program": lambda: _repeat(
+        f"12:00:00 a b[7]: {'[1:1' * 98}\n" + "                 oom-kill\n" * 9000
+    ),
+    "further lines of fields": lambda: _repeat(f"x\n    A={'1' * 390}\n" + '     "oom-kill"\n' * 9000),
     "words": lambda: _repeat("oom-kill\n"),
     "kill words": lambda: _repeat("Killed process \n"),
     "askers": lambda: _repeat(_HEADER),

@@ -1,5 +1,6 @@
 """Logs that were written to keep `postmortem` busy, or to have it keep all of them."""
 
+import json
 import re
 import subprocess
 import sys
@@ -197,6 +198,104 @@ def test_line_without_a_time_is_no_report_where_others_have_one() -> None:
     assert read(f"[ 2840.101979] {FIRST}\n{KILL}\nx': -2\n") == []
     assert len(read(f"[ 2840.101979] {KILL}\n")) == 1
     assert len(read(f"{FIRST}\n{KILL}\n")) == 1  # nothing tells it there: docs/postmortem.md
+
+
+# journalctl and dmesg put the prefix in front of a message, and indent its further lines by the width of it.
+
+INDENTING = {
+    "dmesg": "[ 2840.101979] ",
+    "dmesg -x": "kern  :err   : [ 2840.101979] ",
+    "dmesg, another program": "<30>[ 2840.101979] ",
+    "journalctl": "Oct 12 19:00:20 db1 kernel: ",
+    "journalctl, another program": "Oct 12 19:00:20 db1 a[7]: ",
+    "short-full, another program": "Mon 2026-10-12 19:00:20 UTC db1 a b[7]: ",
+    "short-monotonic, another program": "[ 2840.101979] db1 a[7]: ",
+}
+FORGED = {
+    "bare": KILL,
+    "with a time": f"[ 2841.000000] {KILL}",
+    "deeper": f"    [ 2841.000000] {KILL}",
+    "with a program": f"Oct 12 19:00:21 db1 kernel: {KILL}",
+    "in quotes": f'"[ 2841.000000] {KILL}"',
+    "in JSON": json.dumps({"log": f"[ 2841.000000] {KILL}"}),
+}
+every_dress = pytest.mark.parametrize("prefix", INDENTING.values(), ids=INDENTING)
+every_forgery = pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
+
+
+def indented(prefix: str, *texts: str) -> str:
+    """Return the lines of a message."""
+    return prefix + ("\n" + " " * len(prefix)).join(texts) + "\n"
+
+
+def cut(before: str, at: int, text: str) -> list[str]:
+    """Return a log in two blocks, so that its first piece ends that many characters within the text."""
+    noise = before.rstrip("\n").ljust(1000, ".") + "\n"
+    log = noise * 1100 + text + noise * 40
+    end = 1100 * len(noise) + at + (1 << 15)
+    return [log[:end], log[end:]]
+
+
+@every_dress
+@every_forgery
+def test_indented_lines_of_a_message_are_no_reports(prefix: str, forged: str) -> None:
+    """However many are before, however long, and whatever is in them."""
+    usual = indented(prefix.replace("2840", "2839"), "usb 1-1: new high-speed USB device number 2")
+    for between in (
+        *[[""] * count for count in (0, 69, 299, 899)],
+        ["x" * 50] * 2000,
+        ["x" * 40_000],
+        [forged],
+        ["oom-kill"],
+        ["  A=B"],
+    ):
+        for first in (FIRST, "total-vm:", "x" * 40_000):
+            assert read(usual + indented(prefix, first, *between, forged, "x': -2") + usual) == []
+
+
+@every_dress
+@pytest.mark.parametrize("count", [0, 20, 70, 900])
+def test_piece_of_a_log_may_end_within_a_message(prefix: str, count: int) -> None:
+    """Its other lines are further lines still, be they in the next piece."""
+    usual = prefix.replace("2840", "2839")
+    for forged in (KILL, FORGED["with a time"]):
+        message = indented(prefix, FIRST, *[""] * count, forged, "x': -2")
+        for at in range(0, len(message), len(message) // 4):
+            assert [*OomLog().read(cut(usual, at, message))] == [], at
+
+
+@every_dress
+def test_rest_of_a_further_line_is_no_line(prefix: str) -> None:
+    """If a message is longer than what is known of the log, the next block may begin within a line of it."""
+    usual = prefix.replace("2840", "2839")
+    for length in (40_000, 1000):
+        filling = [f"{'x' * length}[ 2841.000000] {KILL}"] * (80_000 // length)
+        message = indented(prefix, "oom-kill", *filling) + f"{usual}{filling[0][-600:]}\n" * 200
+        for at in range(0, 1000, 300):
+            assert [*OomLog().read(cut(usual, at, message))] == [], (length, at)
+
+
+def test_real_message_of_two_lines_is_read_wherever_a_piece_ends() -> None:
+    """A process may have a name with a line break."""
+    text = (Path(__file__).parent.parent / "reports" / "6.18-memcg-newline-name.txt").read_text()
+    [expected] = read(text)
+    assert expected.invoker is not None
+    for found in re.finditer(r"\n {10}", text):
+        blocks = cut(INDENTING["dmesg"], found.start() + 1, text)
+        assert [*OomLog().read(blocks)] == [expected], found.start()
+
+
+@every_forgery
+@pytest.mark.parametrize("transport", ["kernel", "syslog"])
+def test_further_lines_of_a_field_are_no_messages(transport: str, forged: str) -> None:
+    """`journalctl -o verbose` indents them by the name of the field."""
+    for text in (forged, f"MESSAGE={forged}", f"_TRANSPORT=kernel\n            MESSAGE={forged}"):
+        fields = [f"_TRANSPORT={transport}", "_HOSTNAME=db1", f"MESSAGE={FIRST}\n            {text}"]
+        for order in (fields, fields[::-1]):
+            entry = "\n    ".join(["Mon 2026-10-12 19:00:20.123456 UTC [s=a1;i=1;b=b2;m=1;t=2;x=3]", *order])
+            log = OomLog()
+            assert read(f"{entry}\n{entry}\n", log) == []
+            assert log.unread.count == 2
 
 
 def test_quotes_without_an_end_are_searched_once() -> None:

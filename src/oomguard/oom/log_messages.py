@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
+from oomguard.oom.head import Head
 from oomguard.oom.kill import parse_kill
 from oomguard.oom.log_entry import is_damaged, is_field, is_in_entry, split_entry, split_line
 from oomguard.oom.log_line import (
@@ -69,22 +70,20 @@ _HOSTS_LIMIT = 256
 
 
 class Messages:
-    """Finds the messages of a log. `cost` is what that took so far, in characters of the log.
-
-    `indent` is what the next lines begin with if they continue a message at the end of the text.
-    """
+    """Finds the messages of a log. `cost` is what that took so far, in characters of the log."""
 
     def __init__(self) -> None:
         self.cost = 0
+        self.head = Head()
         self._runs: dict[str, tuple[str, bool]] = {}
         self._shapes: set[str] = set()
         self._row: re.Pattern[str] | None = None
         """A row below the last heading."""
-        self.begin_piece()
+        self.begin_piece(0)
 
-    def begin_piece(self) -> None:
-        """Forget places in the text: it is another one."""
-        self.indent = ""
+    def begin_piece(self, begin: int) -> None:
+        """Forget places in the text: it is another one, and nothing from `begin` on was taken."""
+        self._begin = begin
         self._searched = 0
         self._marked = -_BARE_LIMIT
         self._last: tuple[int, str] | None = None
@@ -117,10 +116,13 @@ class Messages:
     def _message(self, text: str, start: int, end: int, least: int) -> tuple[Line | None, int]:
         """Return the message that includes the line from `start` to `end`, and where the next one begins."""
         if text[start] == " ":
-            begin = _message_start(text, start, least)
-            line, following = self._with_further(text, begin, line_end(text, begin))
-            if following > start:
-                return line, following
+            is_further, begin = self.head.is_further(text, start), self.head.at
+            if begin >= (least if least > self._begin else 0):
+                line, following = self._with_further(text, begin, line_end(text, begin))
+                if following > start:
+                    return line, following
+            if is_further:
+                return None, end + 1
         line, following = self._with_further(text, start, end)
         if line is None or line.is_marked:
             return line, following
@@ -143,9 +145,7 @@ class Messages:
         indent = " " * line.indent
         if not text.startswith(indent, end + 1):
             return self._unwrapped(text, start, end, line)
-        following = further_end(text, end + 1, indent)
-        if following >= len(text):
-            self.indent = indent
+        following = _further_end(text, end + 1, indent)
         more = text[end + 1 : min(following - 1, end + 1 + _MESSAGE_LIMIT)].split("\n", _MESSAGE_LINES)
         lines = [line.text, *(one[line.indent :].rstrip("\r") for one in more[:_MESSAGE_LINES])]
         return line._replace(text="\n".join(lines)[:_MESSAGE_LIMIT]), following
@@ -331,7 +331,7 @@ def _name_start(text: str, end: int, raw: str, name_end: int) -> int:
     return len(raw[:name_end]) - len(raw[:name_end].lstrip(" >|\t"))
 
 
-def further_end(text: str, at: int, indent: str) -> int:
+def _further_end(text: str, at: int, indent: str) -> int:
     """Return where the lines with this indentation end."""
     while text.startswith(indent, at):
         at = line_end(text, at) + 1
@@ -377,15 +377,3 @@ def lines_with(pattern: re.Pattern[str], text: str, begin: int, end: int) -> Ite
         after = line_end(text, found.start())
         yield line_start(text, found.start(), begin), found.end(), after
         begin = after + 1
-
-
-def _message_start(text: str, start: int, least: int) -> int:
-    """Return where the message that includes the line at `start` may begin: further lines are indented."""
-    for _ in range(_MESSAGE_LINES):
-        if start <= least or not text.startswith(" ", start):
-            break
-        before = text.rfind("\n", max(least, start - _MESSAGE_LIMIT), start - 1)
-        if before < 0 and start - _MESSAGE_LIMIT > least:
-            break
-        start = max(before + 1, least)
-    return start

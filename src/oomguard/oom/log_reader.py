@@ -19,7 +19,6 @@ from oomguard.oom.log_messages import (
     RUN_LIMIT,
     Messages,
     Why,
-    further_end,
     line_end,
     line_start,
 )
@@ -81,6 +80,8 @@ _TOLD_LIMIT = 1 << 16
 """Reports that are compared with later ones."""
 _AHEAD = 1 << 15
 """Characters that are known beyond a line, unless the log ends."""
+_STUB = 400
+"""Characters that are kept of a line that is too long."""
 _REPORT_COST = 540
 """The additional cost of a report, in JSON: a line of a kill takes longer to print than to parse."""
 _OTHER_COST = 300
@@ -175,18 +176,18 @@ class OomLog:
             if end > begin:
                 yield text, begin, end
             if is_too_long:
-                text = text[:last]
+                text = text[: last + _STUB] + "\n"  # indented lines may continue it
+                end = len(text)
                 self._source.lines += 1
             least = max(end - RUN_LIMIT, 0)
+            self._source.messages.head.end_piece(text, end, least)
             text, begin = text[least:], end - least
         yield text, begin, len(text)
 
     def _scan(self, text: str, begin: int, end: int) -> Iterator[Report]:
         source, messages = self._source, self._source.messages
         at = begin + source.resume
-        if messages.indent:
-            at = further_end(text, at, messages.indent)
-        messages.begin_piece()
+        messages.begin_piece(at)
         source.begin, source.resume = begin, 0
         places = [(-1, trigger) for trigger in _TRIGGERS]
         while at < end:
@@ -213,7 +214,7 @@ class OomLog:
                 self._skip(text, at, following)
                 self._credit += following - at
                 at = following
-        source.resume = at - end
+        source.resume = line_start(text, at, end) - end  # the last line may be a part of one
 
     def _skip(self, text: str, start: int, end: int) -> None:
         self.skipped += max(text.count("\n", start, end), 1)
@@ -231,9 +232,11 @@ class OomLog:
             if (other := self._killers.parse(raw)) is not None:
                 self._take_other(*other)
                 return end + 1
-        if is_literal(raw) and self._take_quoted(raw, text, start):
+        messages = self._source.messages
+        is_string = is_literal(raw) and not messages.head.is_further(text, start)
+        if is_string and self._take_quoted(raw, text, start):
             return end + 1
-        message, following = self._source.messages.take(text, start, end, at)
+        message, following = messages.take(text, start, end, at)
         if isinstance(message, Line) and message.is_log:
             self._take_within(message.text, text, start)
         elif isinstance(message, Line) and not self._feed(message, raw):
