@@ -236,6 +236,15 @@ def cut(before: str, at: int, text: str) -> list[str]:
     return [log[:end], log[end:]]
 
 
+@pytest.mark.parametrize("name", ["kernel", "a:", "a kernel"])
+@pytest.mark.parametrize("forged", [KILL, f"kernel: {KILL}", f"[ 2841.000000] {KILL}"])
+def test_program_with_the_kernels_name_is_another(name: str, forged: str) -> None:
+    """Anybody may log by any name (`logger -t kernel`). journalctl shows the pid, and the kernel has none."""
+    usual = INDENTING["journalctl"] + "usb 1-1: new high-speed USB device number 2\n"
+    assert read(f"{usual}Oct 12 19:00:20 db1 {name}[7]: {forged}\n{usual}") == []
+    assert len(read(f"{usual}Oct 12 19:00:20 db1 kernel[0]: {KILL}\n{usual}")) == 1
+
+
 @every_dress
 @every_forgery
 def test_indented_lines_of_a_message_are_no_reports(prefix: str, forged: str) -> None:

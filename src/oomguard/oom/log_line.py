@@ -34,8 +34,8 @@ class Line(NamedTuple):
 # Every quantifier is bounded: users choose much of a log.
 _STAMP = r"\[[^][\n]{0,40}\d[.:]\d[^][\n]{0,30}\]"
 """A time in any form and language: of uptime, of dmesg -T, -e or -d."""
-_TAG = r"ernel(?:\[\d{1,10}\])?(?::(?:[ ]:)?|[ ]\||[ ]-[ ]-[ ](?:-|(?:\[[^]\n]{0,200}\]){1,8}))"
-"""The program in syslog; RFC 5424 has three more fields instead of a colon."""
+_TAG = r"ernel(?:\[0\])?(?::(?:[ ]:)?|[ ]\||[ ]-[ ]-[ ](?:-|(?:\[[^]\n]{0,200}\]){1,8}))"
+"""The program in syslog; RFC 5424 has three more fields instead of a colon. With a pid, it is another's."""
 _MARK = re.compile(rf"(?:k(?<![\w./@-]k){_TAG}|K(?<![\w./@-]K){_TAG}|{_STAMP}:?)[ \t]?")
 _CALLER = (
     r"[ ]?\[[ ]*(?:[CT]\d{1,10}|\d{1,4}:[ ]{0,16}[^][:\n]{1,16}:[ ]{0,7}\d{1,7})\]"
@@ -74,7 +74,7 @@ _FACILITY = re.compile(rf"\b([a-z]{{2,8}}\d?)[ ]{{0,6}}[.:][ ]?(?:{_LEVELS})[a-z
 _FIELDS = re.compile(r"\S - ")
 """RFC 5424: the kernel's program stands next to them."""
 _SOMEBODYS = re.compile(
-    rf"[^\s:]\[\d{{1,10}}\]:[ ]"
+    rf"\S\[\d{{1,10}}\]:[ ]"
     rf"|{_CLOCK}\S{{0,9}}(?:[ ]\d{{4}})?[ ]{{1,2}}(?:\S{{1,255}}[ ])?[^\s:[]{{1,255}}:[ ]"
 )
 """A program and its pid, or a time, a host and a program, as in syslog."""
