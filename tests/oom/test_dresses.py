@@ -97,6 +97,15 @@ def test_half_a_character_is_none(key: str) -> None:
         assert one.comm == "a\ufffd"
 
 
+def test_half_a_character_in_quotes_is_none() -> None:
+    """Any program can print such an escape."""
+    message = "Out of memory: Killed process 7 (a\\ud800) total-vm:5kB"
+    (report,), _ = read(f'time="x" level=info msg="{message}"\n')
+    assert [kill.comm for kill in report.kills] == ["a\ufffd"]
+    reports, _ = read('"\\ud800 invoked oom-killer: gfp_mask=0x1, order=0, oom_score_adj=0"\n')
+    assert [one.invoker and one.invoker.comm for one in reports] == ["\ufffd"]
+
+
 def test_event_in_nested_json_is_read() -> None:
     """A field's object may begin in the line before."""
     kill = "Memory cgroup out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:9kB"

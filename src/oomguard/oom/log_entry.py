@@ -21,7 +21,7 @@ from oomguard.oom.log_line import (
     split_text,
     unmarked_line,
 )
-from oomguard.oom.quoted import MESSAGE_KEYS
+from oomguard.oom.quoted import LONE, MESSAGE_KEYS
 
 _MICRO = 1_000_000
 _OBJECT = ('{"', "{ ", "{}", "[{", "data: {")
@@ -154,10 +154,10 @@ def _split_object(entry: Mapping[str, Any]) -> Line | None:
         if not isinstance(priority, int) or priority >= NOT_KERN or not isinstance(entry["msg"], str):
             return None
         is_time = isinstance(uptime, float) and 0 <= uptime < _UPTIME_LIMIT  # NaN is not JSON
-        return Line(_LONE.sub("\ufffd", entry["msg"]), uptime_seconds=uptime if is_time else None)
+        return Line(LONE.sub("\ufffd", entry["msg"]), uptime_seconds=uptime if is_time else None)
     fields: dict[str, list[tuple[str, Line | None]]] = {}
     for key, string in _messages(entry, _JSON_DEPTH):
-        text = _LONE.sub("\ufffd", string.strip("\n"))
+        text = LONE.sub("\ufffd", string.strip("\n"))
         if "\n" in text and begins_log(text):
             fields.setdefault(key, []).append((text, None))
         elif (line := _split_string(text)) is not None:
@@ -204,10 +204,6 @@ _TIME_LENGTH = 64
 _UPTIME_LIMIT = 1e12
 
 
-_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""Halves of characters, which only JSON can have; the rest of them are bytes that are not UTF-8."""
-
-
 def _messages(value: object, depth: int, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield the messages in a value of JSON, not deeper than that, and the name of their field."""
     if isinstance(value, str):
@@ -243,10 +239,10 @@ def _split_journal(entry: Mapping[str, Any]) -> Line | None:
     uptime = _micros(entry.get("_SOURCE_MONOTONIC_TIMESTAMP"))
     realtime = _micros(entry.get("__REALTIME_TIMESTAMP"))
     return Line(
-        _LONE.sub("\ufffd", message),
+        LONE.sub("\ufffd", message),
         "" if realtime is None else f"{realtime / _MICRO:.6f}",
         None if uptime is None else uptime / _MICRO,
-        _LONE.sub("\ufffd", _string(entry.get("_HOSTNAME"))),
+        LONE.sub("\ufffd", _string(entry.get("_HOSTNAME"))),
     )
 
 

@@ -22,6 +22,8 @@ _KEY_LENGTH = 30
 _BEFORE = ("=", ":", ">", " ", "b")
 _STRINGS_LIMIT = 1024
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))")
+LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of characters, which only escapes can have; the rest of them are bytes that are not UTF-8."""
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
 
 
@@ -62,4 +64,4 @@ def quoted_messages(line: str) -> tuple[list[str], int]:
 
 def _unescaped(found: re.Match[str]) -> str:
     number = found[1] or found[2]
-    return chr(int(number, 16)) if number else _ESCAPED.get(found[3], found[3])
+    return LONE.sub("\ufffd", chr(int(number, 16))) if number else _ESCAPED.get(found[3], found[3])
