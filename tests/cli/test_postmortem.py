@@ -163,6 +163,14 @@ def test_many_reports_are_a_list_and_the_last_in_full(postmortem: Postmortem) ->
             assert "14 reports" in err
 
 
+@pytest.mark.parametrize("how", [[], ["--json"]])
+def test_missing_log_is_the_reason_for_a_missing_report(postmortem: Postmortem, how: list[str]) -> None:
+    """Not that the log has none."""
+    code, out, err = postmortem("--report", "2", *how, "missing.log", HOST)
+    assert (code, out) == (1, "")
+    assert err.startswith("oomguard: missing.log: No such file or directory")
+
+
 POD = (
     "/kubepods.slice/kubepods-burstable.slice/"
     "kubepods-burstable-pod5931aa75_4603_4e65_b552_7c71cf55cfb5.slice"

@@ -43,12 +43,14 @@ class Examiner:
                 self._samples = read_samples(state_dir) or []
 
     def reports(self, only: int | None) -> Iterator[tuple[int, Report]]:
-        """Yield each report with its number, or `only` one; OomguardError: there is no such report."""
+        """Yield each report with its number, or `only` one; OomguardError: it is not there, and why."""
         number = 0
         for number, report in enumerate(self.source.reports(self.log), 1):
             if only is None or number == only:
                 yield number, report
         if only is not None and not 1 <= only <= number:
+            if self.source.damage is not None:
+                raise self.source.damage
             found = f"{counted(number, 'report')}; the first is 1" if number else "no report"
             raise OomguardError(f"no report {only}", hint=f"the log has {found}")
 
