@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -161,6 +162,29 @@ def test_many_reports_are_a_list_and_the_last_in_full(postmortem: Postmortem) ->
             assert (code, out) == (1, "")
             assert f"no report {number}" in err
             assert "14 reports" in err
+
+
+def test_pipe_that_does_not_block_is_read_to_its_end(
+    postmortem: Postmortem, stdin: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user of the pipe set that, and nothing is in it yet."""
+    stdin(b"")
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.dup2(reading, 0)
+    os.close(reading)
+    waiting, parts = select.select, [b"Out of memory: Kil", b"led process 7 (a) total-vm:5kB\n", b""]
+
+    def write_and_wait(*files: Any) -> Any:
+        if part := parts.pop(0):
+            os.write(writing, part)
+        else:
+            os.close(writing)
+        return waiting(*files)
+
+    monkeypatch.setattr(select, "select", write_and_wait)
+    code, out, _ = postmortem("-")
+    assert (code, out[:14], parts) == (0, "#1  a[7] was k", [])
 
 
 @pytest.mark.parametrize("how", [[], ["--json"]])

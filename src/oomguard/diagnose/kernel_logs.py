@@ -5,6 +5,7 @@ import codecs
 import gzip
 import lzma
 import os
+import select
 import time
 import zlib
 from collections import OrderedDict
@@ -216,7 +217,10 @@ class _Patient(FileIO):
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         """Read into a buffer; return how many bytes, 0 at the end."""
         view, count = memoryview(buffer), 0
-        while got := super().readinto(view[count:]):
+        while (got := super().readinto(view[count:])) != 0:
+            if got is None:  # another user of the pipe made it non-blocking
+                select.select([self], [], [])
+                continue
             count += got
             if self._has_begun or count >= _MAGIC_LENGTH:
                 break
