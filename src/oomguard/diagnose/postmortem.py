@@ -17,6 +17,9 @@ from oomguard.oom.report import Report
 from oomguard.reconcile.flight_recorder import read_samples
 from oomguard.report.postmortem import Incident, ValueOrigin
 
+_BATCH, _TASKS_A_REPORT = 500, 20
+"""A query is about so many reports; twenty rows count as one, as they take as much memory."""
+
 
 class Examiner:
     """Examines the reports of one log. `log` counts what else is in it, once all reports are read.
@@ -87,6 +90,3 @@ def _until_full(numbered: Iterator[tuple[int, Report]]) -> Iterator[tuple[int, R
         size += 1 + len(one[1].tasks) // _TASKS_A_REPORT
         if size >= _BATCH:
             return
-
-
-_BATCH, _TASKS_A_REPORT = 500, 20

@@ -194,7 +194,7 @@ class Draft:
 
     @property
     def is_worth_telling(self) -> bool:
-        """Return whether it is more than a fragment of a table, which means nothing alone."""
+        """Whether it is more than a fragment of a table, which means nothing alone."""
         has_cause = not self.fields.keys().isdisjoint(("invoker", "ending", "constraint"))
         return has_cause or bool(self.kills or self.context or self.choice)
 

@@ -188,7 +188,7 @@ class Report(NamedTuple):
 
     @property
     def is_large(self) -> bool:
-        """Whether it is more than a line of a kill."""
+        """Whether it has a table or several victims: too much to keep many of."""
         return bool(self.tasks) or len(self.kills) > 1
 
     @property
