@@ -65,6 +65,7 @@ def test_a_tree_made_to_mislead_is_followed_for_a_while_only(proc: FakeProc, pro
     assert not in_container(procfs, 170)
     assert in_container(procfs, 110)
     assert in_container(procfs, 170), "followed to one that is known by now"
+    assert not in_container(procfs, 299)
     opened: set[int] = set()
     handle, one = procfs.open(299), Containers()
     assert handle is not None
