@@ -206,8 +206,10 @@ class StatusWriter:
             return
         is_ours = group == os.getegid()
         self._mode = 0o640 if is_ours else 0o600
+        if os.geteuid() != 0:
+            return
         is_blind = hides_processes(self._procfs)
-        if os.geteuid() != 0 or (is_ours and not is_blind):
+        if is_ours and not is_blind:
             return
         how, cure = f"hidepid= and gid={group}", f"Group={group}"
         if is_ours:  # the only value that exempts no group

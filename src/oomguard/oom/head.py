@@ -7,7 +7,7 @@ user can write such messages, so a further line is no message, whatever is in it
 from oomguard.oom.log_entry import is_field, split_line
 from oomguard.oom.log_line import is_others
 
-_LIMIT = 400
+PREFIX_LIMIT = 400
 """Characters in which a prefix ends."""
 
 
@@ -30,7 +30,7 @@ class Head:
         if not text.startswith(" ", start):
             return False
         self._find(text, start)
-        own = text[start : start + _LIMIT]
+        own = text[start : start + PREFIX_LIMIT]
         indent = len(own) - len(own.lstrip(" "))
         if self._width:
             return self._width <= indent
@@ -52,7 +52,7 @@ class Head:
         if text.startswith(" ", at):
             return  # the head is known already
         self.at = at
-        self._text, _, below = text[at : at + 2 * _LIMIT].partition("\n")
+        self._text, _, below = text[at : at + 2 * PREFIX_LIMIT].partition("\n")
         line = split_line(self._text)
         self._width = line.indent if line is not None and line.is_marked else 0
         is_entry = is_field(below) and below.lstrip()[0] != '"'  # JSON escapes line breaks

@@ -11,6 +11,7 @@ from heapq import heapreplace
 from itertools import islice
 
 from oomguard.oom.garbled import garbled_kills, is_garbled_kill
+from oomguard.oom.head import PREFIX_LIMIT
 from oomguard.oom.kill import MARKS
 from oomguard.oom.log_entry import begins_log
 from oomguard.oom.log_line import WHEN, Line, plain
@@ -80,8 +81,6 @@ _TOLD_LIMIT = 1 << 16
 """Reports that are compared with later ones."""
 _AHEAD = 1 << 15
 """Characters that are known beyond a line, unless the log ends."""
-_STUB = 400
-"""Characters that are kept of a line that is too long."""
 _REPORT_COST = 540
 """The additional cost of a report, in JSON: a line of a kill takes longer to print than to parse."""
 _OTHER_COST = 300
@@ -176,7 +175,7 @@ class OomLog:
             if end > begin:
                 yield text, begin, end
             if is_too_long:
-                text = text[: last + _STUB] + "\n"  # indented lines may continue it
+                text = text[: last + PREFIX_LIMIT] + "\n"  # indented lines may continue it
                 end = len(text)
                 self._source.lines += 1
             least = max(end - RUN_LIMIT, 0)
