@@ -2,10 +2,12 @@
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from fakeproc import HOSTILE_NAMES, FakeProc, stat_line
 from oomguard.core.process import Identity, Process, UnknownFactError
+from oomguard.kernel.capability import CAP_SYS_RESOURCE
 from oomguard.kernel.cgroup_folders import CgroupFolders
 from oomguard.kernel.proc_files import PF_EXITING, parse_arguments, read_whole
 from oomguard.kernel.procfs import ProcessHandle, Procfs
@@ -440,6 +443,42 @@ def test_a_title_cut_anywhere_is_still_read(length: int) -> None:
     assert b"\0".join(found) == raw.rstrip(b"\0")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="starts a process of another user")
+@pytest.mark.parametrize("file", ["stat", "status"])
+def test_a_users_process_that_ends_while_it_is_read_keeps_nobody_waiting(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel has the reader free its memory, which its FUSE server can delay forever (`slow_reads`)."""
+    ended = threading.Event()
+
+    def read(directory: int, path: str) -> bytes:
+        if path == file and os.fstat(directory).st_uid != 0:
+            assert threading.current_thread() is not threading.main_thread()
+            ended.wait(20)
+        return read_whole(directory, path)
+
+    monkeypatch.setattr("oomguard.kernel.procfs.read_whole", read)
+    procfs = Procfs()
+    with ExitStack() as started:
+        users, roots = [
+            started.enter_context(subprocess.Popen(["/bin/sleep", "60"], user=uid)) for uid in (USER, 0)
+        ]
+        for process in (users, roots):
+            started.callback(process.kill)
+        handle = procfs.open(users.pid)
+        assert handle is not None
+        with handle:
+            for _ in range(2):
+                with pytest.raises(UnknownFactError):
+                    _ = handle.uid if file == "status" else handle.identity
+            assert handle.likely_uid == USER
+            assert procfs.is_alive(Identity(users.pid, 1)), "nobody may forget what it had"
+        assert (own := procfs.identity(roots.pid)) is not None
+        assert procfs.is_alive(own)
+        ended.set()
+    procfs.close()
+
+
 def test_who_has_many_groups_pays_for_the_time_it_takes_to_read_them(real: Procfs) -> None:
     """Any number of processes takes some nine reads of 20 ms; others, root's above all, are read as ever."""
     real.slow_reads = SlowReads()
@@ -583,3 +622,17 @@ def test_processes_that_share_their_memory_share_their_value(real: Procfs) -> No
             process.kill()
             if child > 0:
                 os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("is_own", [False, True])
+def test_root_of_a_user_namespace_is_not_the_hosts(proc: FakeProc, procfs: Procfs, *, is_own: bool) -> None:
+    """It has all capabilities there, and may not lower itself here; and it pays for what it costs."""
+    proc.process(Process(Identity(12, 1), b"x", uid=0, in_user_namespace=is_own))
+    status = proc.root / "12/status"
+    effective = f"CapEff:\t{1 << CAP_SYS_RESOURCE:016x}"
+    status.write_text(re.sub(r"CapEff:\t\w+", effective, status.read_text()))
+    handle = procfs.open(12)
+    assert handle is not None
+    with handle:
+        assert handle.may_lower_itself is not is_own
+        assert handle.spender().is_root is not is_own

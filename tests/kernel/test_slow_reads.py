@@ -153,7 +153,7 @@ def test_a_process_that_ends_while_it_is_waited_for_is_paid_for_all_the_same(pip
                     reads.call(handle.fd, end, handle.spender)
                 process.kill()
     assert reads.stuck <= 2, "one of an unknown user's, and one of that user's"
-    assert len(os.listdir("/proc/self/task")) <= before + 2
+    assert len(os.listdir("/proc/self/task")) <= before + 3, "and the one that reads stat and status"
     os.write(pipe[1], b"xx")
     wait_until_free(reads)
     procfs.close()

@@ -154,3 +154,17 @@ status = child.main(sys.argv[1:])
 print(status, os.geteuid(), *own_sets(), file=sys.stderr)
 """
     assert _python(code, install(_POLICY)).stderr == "0 0 0 0 0\n"
+
+
+@needs_root
+def test_it_gives_up_the_priority_of_the_daemon(install: Install) -> None:
+    """Before it loads anything: the daemon must react at once, and this can take a second."""
+    code = (
+        "import os, runpy, sys\n"
+        "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))\n"
+        "os._exit = sys.exit\n"
+        "try:\n    runpy.run_module('oomguard.policy', run_name='__main__')\n"
+        "finally:\n    print(os.sched_getscheduler(0) == os.SCHED_OTHER, file=sys.stderr)\n"
+    )
+    child = _python(code, install(_POLICY))
+    assert (child.returncode, child.stderr) == (0, "True\n")

@@ -12,6 +12,10 @@ rules:
 - {name: vm-prompt, oom_score_adj: 300}
 """
 
+ENDING = (
+    "rules: [{name: vm-ending, user: alice, oom_score_adj: 500}, {name: vm-prompt, oom_score_adj: 300}]\n"
+)
+
 DEEP = """\
 #!/usr/bin/python3
 import os, signal
@@ -44,7 +48,7 @@ def test_a_command_line_that_never_comes_holds_up_nobody(installed: Service) -> 
         with hog(vm, "vm-prompt") as prompt:
             installed.wait_for_value(f"/proc/{prompt}/oom_score_adj", 300)
         threads = vm.run(f"cat /proc/{pid}/task/*/stat | sed 's/.*) //' | cut -c1").stdout.split()
-        assert len(threads) <= 3, "one that waits for alice, one that reads, and the main thread"
+        assert len(threads) <= 4, "one that waits for alice, two that read, and the main thread"
         assert vm.run(f"sed 's/.*) //' /proc/{pid}/stat | cut -c1").stdout.strip() in "RS"
         for verb in ("plan", "rank", "check --host", "explain vm-prompt", "explain 1", "advise", "status"):
             done = vm.run(f"timeout -s KILL 60 oomguard {verb}", check=False, timeout_seconds=120)
@@ -52,6 +56,21 @@ def test_a_command_line_that_never_comes_holds_up_nobody(installed: Service) -> 
     said = [entry["MESSAGE"] for entry in installed.events("limited", since=since)]
     assert 1 <= len([message for message in said if "cannot be read" in message]) <= 3, said
     assert installed.main_pid == pid, "the watchdog had no reason to end it"
+
+
+def test_a_process_that_ends_while_it_is_read_holds_up_nobody(installed: Service) -> None:
+    """Its last reader closes its files, and waits for their owner: a thread does, not the daemon."""
+    vm, pid = installed.vm, installed.main_pid
+    program = attack(vm, "ending")
+    vm.run("modprobe fuse")
+    installed.apply_policy(ENDING)
+    since = vm.now()
+    waited = vm.run(f"{program} vm-ending 1000 3000 60 {pid}", timeout_seconds=300).stdout
+    assert waited == "another\n", "of the daemon's threads"
+    with hog(vm, "vm-prompt") as prompt:
+        installed.wait_for_value(f"/proc/{prompt}/oom_score_adj", 300)
+    assert installed.main_pid == pid
+    assert any("cannot be read" in entry["MESSAGE"] for entry in installed.events("limited", since=since))
 
 
 def test_a_long_status_in_a_cgroup_too_deep_to_be_printed_ends_no_pass(installed: Service) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from oomguard.core.change import Outcome, SetOomScoreAdj
-from oomguard.core.process import Identity
+from oomguard.core.process import Identity, UnknownFactError
 from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.work_queue import SLICE_PROCESSES, WorkQueue
@@ -69,7 +69,10 @@ class Watching:
                 self.drift.forget(pid)
                 self.plan(now)
                 continue
-            identity = self._procfs.identity(pid)
+            try:
+                identity = self._procfs.identity(pid)
+            except UnknownFactError:
+                continue  # until the next pass
             if identity is None:
                 self._reconciler.managed.on_exit(pid)
             elif identity.start_time_ticks <= youngest:

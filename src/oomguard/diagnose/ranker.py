@@ -109,7 +109,7 @@ class Ranker:
 
     def _judge(self, handle: ProcessHandle) -> Decision | None:
         """Return the policy's decision on a process, None if there is none."""
-        with suppress(*GONE, HIDDEN):
+        with suppress(*GONE, HIDDEN, UnknownFactError):
             handle.read_name_and_stat()
             if self._has_policy and not handle.stat.is_kernel_thread:
                 return self._preview.judge(handle)

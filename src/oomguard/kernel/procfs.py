@@ -62,6 +62,7 @@ class Procfs:
     def __init__(self, root: str = "/proc", slow_reads: SlowReads | None = None) -> None:
         self.root = root
         self.slow_reads = slow_reads or SlowReads()
+        self._held_reads = self.slow_reads.for_held()
         try:
             self.fd = os.open(root, _DIRECTORY)
         except OSError as error:
@@ -130,8 +131,20 @@ class Procfs:
         """Write a file by its path below the root, in one write."""
         write_file(self.fd, path, text)
 
+    def read_held(self, directory: int, path: str, owner: "Callable[[], Spender]") -> bytes:
+        """Read a file of an open process for which the kernel holds the process's memory meanwhile.
+
+        In a thread if the process may be a user's, with `owner` as its account: see `slow_reads`.
+        """
+        if os.fstat(directory).st_uid == 0:  # the effective uid (fs/proc/base.c:task_dump_owner)
+            return read_whole(directory, path)
+        return self._held_reads.call(directory, lambda fd: read_whole(fd, path), owner, path)
+
     def identity(self, pid: int) -> Identity | None:
-        """Return the identity of the process with this pid, None if it does not exist or is hidden."""
+        """Return the identity of the process with this pid, None if it does not exist or is hidden.
+
+        UnknownFactError: it cannot be read in time.
+        """
         handle = self.open(pid)
         if handle is None:
             return None
@@ -142,12 +155,18 @@ class Procfs:
                 return None
 
     def is_alive(self, identity: Identity) -> bool:
-        """Return whether exactly this process is still there, and not a zombie that nobody has reaped."""
+        """Return whether exactly this process is still there, and not a zombie that nobody has reaped.
+
+        True also if it cannot be read in time.
+        """
         handle = self.open(identity.pid)
         if handle is None:
             return False
         with handle, suppress(*GONE, HIDDEN):
-            return handle.identity == identity and not handle.stat.is_zombie
+            try:
+                return handle.identity == identity and not handle.stat.is_zombie
+            except UnknownFactError:
+                return True
         return False
 
     def now_ticks(self) -> int:
@@ -210,7 +229,7 @@ class ProcessHandle:
     """An open process. Facts are read on first access, and kept.
 
     Close it, or use it in a `with` block. Every property may raise one of `GONE`. Those that the process can
-    delay may also raise UnknownFactError: `arguments`, `program`, and all that come from `status`.
+    delay may also raise UnknownFactError: `arguments`, `program`, and all that come from `stat` and `status`.
     """
 
     def __init__(self, pid: int, fd: int, procfs: Procfs) -> None:
@@ -246,8 +265,12 @@ class ProcessHandle:
     def stat(self) -> Stat:
         """The parsed stat file."""
         if self._stat is None:
-            self._stat = parse_stat(read_file(self.fd, "stat", 4096))
+            self._stat = self.read_stat()
         return self._stat
+
+    def read_stat(self, folder: str = "") -> Stat:
+        """Read the stat file, or that of a thread, whose `folder` is `task/TID/`."""
+        return parse_stat(self._procfs.read_held(self.fd, f"{folder}stat", self._owner))
 
     def read_name_and_stat(self) -> None:
         """Read the name from the stat file, too: one file less, where both are needed."""
@@ -303,7 +326,15 @@ class ProcessHandle:
     def read_status(self, folder: str = "") -> Status:
         """Read the status file, or that of a thread, whose `folder` is `task/TID/`."""
         file = f"{folder}status"
-        return Status(self._procfs.slow_reads.read_long(lambda: read_whole(self.fd, file), self._payer))
+        read = lambda: self._procfs.read_held(self.fd, file, self._owner)  # noqa: E731
+        return Status(self._procfs.slow_reads.read_long(read, self._payer))
+
+    def _owner(self) -> Spender:
+        """Return the account for a file that holds the memory of another user's process. Raises nothing."""
+        try:
+            return Spender(self._payer(), is_root=False)
+        except GONE:
+            return _ENDED
 
     def _payer(self) -> str:
         """Return the account for a long `status`, found without it; "" for root, which is not charged.
@@ -332,7 +363,7 @@ class ProcessHandle:
             return ""
         for tid in self.threads(_THREADS):
             with suppress(*GONE):
-                if not parse_stat(read_file(self.fd, f"task/{tid}/stat", 4096)).thread_ends:
+                if not self.read_stat(f"task/{tid}/").thread_ends:
                     return f"task/{tid}/"
         raise UnknownFactError("too many of its threads have ended to find a running one")
 
@@ -362,8 +393,11 @@ class ProcessHandle:
         return self.uids[1]
 
     @property
-    def in_container(self) -> bool:
-        """Whether it is in a container, and not only in a PID namespace, which any user can create."""
+    def in_container(self) -> bool | None:
+        """Whether it is in a container, and not only in a PID namespace, which any user can create.
+
+        None if that cannot be known, as when its runtime has ended.
+        """
         try:
             is_nested = self.in_pid_namespace
         except UnknownFactError:

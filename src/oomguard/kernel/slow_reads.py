@@ -2,8 +2,10 @@
 
 Reading /proc/PID/cmdline takes that process's mmap_lock. Its owner can hold the lock during a page fault that
 never ends (a FUSE file in a user namespace); then the reader sleeps until the process ends, and only SIGKILL
-interrupts it. A stat of the executable may reach a file system that the owner serves. So such reads have a
-deadline, each user has a budget, and a read without an answer in time raises `UnknownFactError`.
+interrupts it. A stat of the executable may reach a file system that the owner serves. While the kernel prints
+stat and status, it holds the process's memory (get_task_mm); if the process ends meanwhile, the reader frees
+that, and waits for the owner's FUSE server to write back a page: not even SIGKILL interrupts it. So such
+reads have a deadline, each user has a budget, and a read without an answer in time raises `UnknownFactError`.
 """
 
 import _thread
@@ -43,6 +45,9 @@ _LONG_VERB_SECONDS = 1.0
 """Processor time that one user's long files can take at once: nine such processes in each pass, 45 in a
 verb."""
 
+_HELD_DEADLINES = 5
+"""How many deadlines a file that holds a process's memory has."""
+
 _LATE_SECONDS = 1.0
 """How long a late answer is kept after its request."""
 
@@ -79,16 +84,32 @@ class SlowReads:
     processor does not count.
     """
 
-    def __init__(self, *, deadline_seconds: float = DEADLINE_SECONDS, is_patient: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        is_patient: bool = False,
+        is_for_held: bool = False,
+    ) -> None:
         with suppress(AttributeError):  # another C library has no mallopt
             libc.mallopt(_M_ARENA_MAX, 1)  # or an arena for each thread locks 64 MiB of address space
         self._deadline = deadline_seconds
         self._is_patient = is_patient
+        self._is_for_held = is_for_held
         self._budget = Budget(capacity=deadline_seconds, refill=REFILL)
         self._long = Budget(capacity=_LONG_VERB_SECONDS if is_patient else _LONG_SECONDS, refill=REFILL)
         self._idle: list[_Worker] = []
         self._stuck: dict[_Worker, tuple[Spender, _Read]] = {}
         self._late: dict[tuple[int, str], _Read] = {}
+
+    def for_held(self) -> "SlowReads":
+        """Return an instance with its own threads and accounts, for files that hold a process's memory.
+
+        Everything about a process takes these, so what else its user delays must not keep them from being
+        read. A long one takes long (`read_long` charges it), and a late one may be of another program.
+        """
+        deadline = _HELD_DEADLINES * self._deadline
+        return SlowReads(deadline_seconds=deadline, is_patient=self._is_patient, is_for_held=True)
 
     @property
     def stuck(self) -> int:
@@ -124,7 +145,7 @@ class SlowReads:
                 break
         if is_done:
             self._idle.append(worker)
-            if job.took > UNNOTICED_SECONDS:
+            if job.took > UNNOTICED_SECONDS and not self._is_for_held:
                 waited = max(0.0, job.took - worker.lost_seconds())
                 self._budget.charge(spender().key, waited, time.monotonic())
             answer: _T = job.answer()
@@ -132,7 +153,7 @@ class SlowReads:
         who = spender()
         self._stuck[worker] = who, job
         if is_starved:
-            job.is_wanted = True
+            job.is_wanted = not self._is_for_held
             raise UnknownFactError("this host is too busy to read it", is_transient=True)
         self._budget.charge(who.key, self._deadline, time.monotonic())
         raise UnknownFactError(f"reading a process took more than {self._deadline * 1000:.0f} ms")

@@ -13,7 +13,7 @@ from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import NOBODY
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
-from oomguard.kernel.proc_files import GONE, HIDDEN, Stat, parse_stat, status_line
+from oomguard.kernel.proc_files import GONE, HIDDEN, Stat, status_line
 from oomguard.kernel.procfs import ProcessHandle
 from oomguard.oom.badness import CURRENT, Era, Usage
 from oomguard.oom.ranking import Candidate
@@ -80,8 +80,9 @@ def _kib(status: bytes, key: bytes) -> int | None:
 def read_held(handle: ProcessHandle, era: Era = CURRENT) -> Held | None:
     """Return the memory of a process, None if it has none. Raises one of GONE."""
     for folder in _folders(handle):
+        stat = None
         try:
-            stat = parse_stat(handle.read(f"{folder}stat")) if folder else handle.stat
+            stat = handle.read_stat(folder) if folder else handle.stat
             status = handle.read_status(folder) if folder else handle.status
             found = parse_held(stat, status, is_exact=era.is_exact)
         except GONE:
@@ -89,6 +90,8 @@ def read_held(handle: ProcessHandle, era: Era = CURRENT) -> Held | None:
                 raise
             continue
         except UnknownFactError:
+            if stat is None:
+                continue
             found = _resident(stat)
         if found is not None:
             return found
@@ -115,7 +118,7 @@ def _uid(handle: ProcessHandle) -> int:
 def observe_candidate(
     handle: ProcessHandle, era: Era = CURRENT, value: int | None = None
 ) -> Candidate | None:
-    """Return a process as the OOM killer sees it, None if it has no memory or has ended.
+    """Return a process as the OOM killer sees it, None if it has no memory, has ended, or cannot be read.
 
     `value` is its `oom_score_adj`, if that was just read.
     """
@@ -139,7 +142,7 @@ def observe_candidate(
             kernel_score=score,
             is_partial=found.is_partial,
         )
-    except (*GONE, HIDDEN):
+    except (*GONE, HIDDEN, UnknownFactError):
         return None
 
 

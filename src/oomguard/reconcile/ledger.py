@@ -20,7 +20,7 @@ from contextlib import suppress
 
 from oomguard.core.entry import Entry
 from oomguard.core.errors import OomguardError
-from oomguard.core.process import Identity
+from oomguard.core.process import Identity, UnknownFactError
 from oomguard.core.protection import Protection, Protections
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.typed import TYPE_CHECKING
@@ -311,7 +311,7 @@ def open_hosts_ledger(folder: StateFolder, procfs: Procfs, *, to_restore: bool =
         handle = procfs.open(target.pid)
         if handle is None:
             return None
-        with handle, suppress(*GONE, HIDDEN):
+        with handle, suppress(*GONE, HIDDEN, UnknownFactError):
             if handle.identity == target:
                 return handle.read_oom_score_adj()
         return None

@@ -109,7 +109,7 @@ class Planner:
             if not _has(entry, value):
                 found.append(_left_alone(SetSysctl(name, value, value, "restore"), entry))
         for handle in self.procfs.processes(one.pid for one in sorted(self._ledger.processes)):
-            with suppress(*GONE, HIDDEN):
+            with suppress(*GONE, HIDDEN, UnknownFactError):
                 known, value = self._ledger.entry(handle.identity), handle.read_oom_score_adj()
                 if known is not None and not _has(reclaimed(known, value, handle), value):
                     change = SetOomScoreAdj(handle.identity, handle.comm, value, value, value, "restore")

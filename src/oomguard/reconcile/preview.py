@@ -8,6 +8,7 @@ from contextlib import suppress
 from oomguard.core.change import SetSysctl, grouped
 from oomguard.core.choices import Cause
 from oomguard.core.decide import Decision, Obstacle, Rights, denial
+from oomguard.core.process import UnknownFactError
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.tally import Tally
 from oomguard.core.text import printable
@@ -75,7 +76,7 @@ class Preview:
         decision = self._reconciler.decide_and_record(handle)
         if decision is None or decision.obstacle is not None:
             return decision
-        with suppress(*GONE, HIDDEN):
+        with suppress(*GONE, HIDDEN, UnknownFactError):
             return decision._replace(obstacle=self._obstacle(decision, handle))
         return decision
 
@@ -85,7 +86,7 @@ class Preview:
         first = None if decision is None else decision.matched
         if first is None:
             return
-        with suppress(*GONE, HIDDEN):
+        with suppress(*GONE, HIDDEN, UnknownFactError):
             for rule, unknown in self.planner.matching.rules(handle):
                 if unknown is None and rule.number > first.number:
                     tally.overtaken.setdefault(rule.number, first)
