@@ -146,7 +146,9 @@ class FakeContainers(Containers):
         super().__init__()
         self._root = root
 
-    def hold(self, handle: ProcessHandle, open_process: "Callable[[int], ProcessHandle | None]") -> bool:
+    def hold(
+        self, handle: ProcessHandle, open_process: "Callable[[int], ProcessHandle | None]"
+    ) -> bool | None:
         """Tell what the test said, or else what the tree says."""
         return os.path.exists(f"{self._root}/{handle.pid}/{CONTAINED}") or super().hold(handle, open_process)
 

@@ -347,3 +347,37 @@ def test_names_that_no_rule_has_share_one_list_of_rules() -> None:
 def test_a_full_name_ends_where_no_file_name_is_longer() -> None:
     """Its owner chooses the length, and expressions take time for each byte."""
     assert full_name(b"a" * 15, (b"/" + b"a" * 4000,)) == b"a" * 255
+
+
+def test_a_rule_without_a_name_finds_its_users_subordinate_uids() -> None:
+    """As of rootless containers: the index by uid has only the users' own."""
+    terms = Terms(Value("exact", 5), users=("a",), uids=(1000,), subuids=(100_000, 165_535))
+    rule = Rule(0, (), terms, "f", 1)
+    matcher = Matcher([rule])
+    process = Process(Identity(2, 2), b"x", uid=100_001)
+    assert [one for one, _ in matcher.matches(process, matcher.candidates(b"x"))] == [rule]
+
+
+def test_the_topmost_of_a_tree_is_not_decided_by_its_name() -> None:
+    """Its parent may take the name."""
+    rule = Rule(0, (b"a",), Terms(Value("exact", 5), scope="main"), "f", 1)
+    assert not Matcher([rule]).is_decided_by_name(b"a")
+
+
+def test_who_matches_already_or_never_can_takes_no_place_of_those_that_may() -> None:
+    """There are few: any user could take them all."""
+    rule = Rule(0, (b"a",), Terms(Value("exact", 5), users=("a",), uids=(1000,), cmdlines=("x",)), "f", 1)
+    matcher, mine = Matcher([rule]), Process(Identity(2, 2), b"a", uid=1000)
+    assert matcher.may_come_to_match(mine, None)
+    assert not matcher.may_come_to_match(mine, rule)
+    assert not matcher.may_come_to_match(mine._replace(uid=1001), None)
+
+
+def test_cgroups_with_long_paths_are_not_remembered() -> None:
+    """A user with 2,048 of 4 KiB would take 30 MiB of locked memory."""
+    rule = Rule(0, (), Terms(Value("exact", 5), units=("batch.service",)), "f", 1)
+    matcher = Matcher([rule])
+    for length in (100, 4000):
+        process = Process(Identity(2, 2), b"x", cgroup="/system.slice/batch.service/" + "x" * length)
+        assert [one for one, _ in matcher.matches(process, matcher.candidates(b"x"))] == [rule]
+    assert [len(cgroup) < 200 for _, cgroup in matcher._somewhere] == [True]

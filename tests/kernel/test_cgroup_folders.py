@@ -49,6 +49,9 @@ def test_what_root_made_is_roots(tree: Path) -> None:
     assert folders.are_roots("/../../elsewhere") is None
     assert folders.are_roots("/gone/for/long") is None
     assert CgroupFolders(None).are_roots("/system.slice/x.service") is None
+    (tree / ("a/" * 80)).mkdir(parents=True)
+    assert folders.are_roots("/a" * 60)
+    assert folders.are_roots("/a" * 80) is None, "root of a container can nest thousands"
 
 
 @pytest.mark.parametrize("how", ["owned", "writable by its group", "writable by all"])

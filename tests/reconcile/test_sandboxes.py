@@ -155,10 +155,11 @@ def test_a_containers_child_and_its_sandbox_are_in_the_container(stage: Stage) -
 
 
 def test_a_cgroup_below_a_users_is_no_containers(stage: Stage) -> None:
-    """As a service with Delegate= and User= makes them, and rootless runtimes."""
-    users = stage.cgroup(owner=PERSON)
-    pid = stage.run([*UNSHARE, *PYTHON, CODE], inner=stage.cgroup(users))
-    assert stage.value(pid) == 800
+    """As a service with Delegate= and User= makes them, and rootless runtimes; root gives containers such."""
+    inner = stage.cgroup(stage.cgroup(owner=PERSON))
+    rootless = [*AS_PERSON, "unshare", "-Ur", *UNSHARE[1:], *PYTHON, CODE]
+    assert stage.value(stage.run(rootless, inner=inner)) == 800
+    assert stage.value(stage.run([*UNSHARE, *PYTHON, CODE], inner=inner)) is None
 
 
 def test_an_orphan_is_no_container(stage: Stage) -> None:

@@ -145,6 +145,7 @@ def test_swap_in_a_file_and_in_compressed_memory(installed: Service) -> None:
 PAYLOAD = "/sys/fs/cgroup/lxc.payload.web1"
 ENTER = f"""#!/bin/sh
 mkdir {PAYLOAD}
+chown -R 100000:100000 {PAYLOAD}
 exec unshare --pid --fork --kill-child --mount --uts --ipc --net vm-lxc-init
 """
 INIT = f"""#!/bin/sh
@@ -157,7 +158,8 @@ exec unshare --cgroup sh -c '
     oomguard run --policy /etc/inside.yaml --state-dir /var/tmp/inside >/var/tmp/inside.log 2>&1
     wait'
 """
-"""What LXC makes: a cgroup at the root, all namespaces but that of users, and a read-only /proc/sys."""
+"""What LXC makes: a cgroup at the root that belongs to the container's own root, all namespaces but that of
+users, and a read-only /proc/sys."""
 
 
 def test_a_system_container_with_a_daemon_of_its_own(installed: Service) -> None:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     _F = TypeVar("_F", bound=Facts)
     Search = Callable[[re.Pattern[str], str, _F], bool]
 
+_PATH_LIMIT = 512
+"""Characters of a cgroup path that is remembered: users can make 2,048 of 4 KiB."""
+
 _MEMO_LIMIT = 2048
 """Names remembered before the memo is cleared: enough for any host, bounded against hostile users."""
 
@@ -183,7 +186,9 @@ class Matcher:
             rules.update(rule for rule in self._unfiled if _place_unmet(rule.terms, process) is None)
             if len(self._somewhere) >= _MEMO_LIMIT:
                 self._somewhere.clear()
-            known = self._somewhere[key] = tuple(sorted(rules))
+            known = tuple(sorted(rules))
+            if len(cgroup) <= _PATH_LIMIT:
+                self._somewhere[key] = known
         return known
 
     def _remember(
@@ -290,13 +295,23 @@ def quick_unmet(rule: Rule, process: Facts) -> str | None:
     Not the name: a candidate has one that may hold.
     """
     terms = rule.terms
-    if not terms.containers and process.in_container:
+    if not terms.containers and _is_in_container(process, terms):
         return "containers"
     unmet = _place_unmet(terms, process)
     # After an upgrade, the running program's file is deleted; it is still the same program.
     if unmet is None and terms.exes and not glob_holds(terms.exes, (process.exe or "").removesuffix(DELETED)):
         return "exe"
     return unmet
+
+
+def _is_in_container(process: Facts, terms: Terms) -> bool:
+    """Return whether a process counts as a container's for a rule with these terms.
+
+    If that is unknown, nobody may thereby leave a rule that raises, or meet one that protects. Only root
+    chooses the unit.
+    """
+    found = process.in_container
+    return not (terms.value.raises or terms.units) if found is None else found
 
 
 def _has_place(terms: Terms) -> bool:

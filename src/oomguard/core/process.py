@@ -94,8 +94,8 @@ class Facts(Protocol):
         """Whether only root can have created its cgroup, None if that is not visible."""
 
     @property
-    def in_container(self) -> bool:
-        """Whether it is in a container, as `core.cgroup.is_container` defines it."""
+    def in_container(self) -> bool | None:
+        """Whether it is in a container, as `core.cgroup.is_container` defines it; None if that is unknown."""
 
     @property
     def in_pid_namespace(self) -> bool:
@@ -122,7 +122,7 @@ class Process(NamedTuple):
     exe: str | None = None
     program: Program | None = None
     in_pid_namespace: bool = False
-    in_container: bool = False
+    in_container: bool | None = False
     in_user_namespace: bool = False
     oom_score_adj: int = 0
 

@@ -7,6 +7,9 @@ from oomguard.core.cgroup import folders_above
 from oomguard.kernel.host_file import only_root_writes
 from oomguard.kernel.mountinfo import find_cgroups, parse_mounts
 
+_DEPTH_LIMIT = 64
+"""Folders looked at: each costs the whole path to it."""
+
 
 def parse_systemd_mount(raw: bytes) -> str | None:
     """Return where the whole hierarchy that systemd manages is mounted, None if nowhere.
@@ -27,11 +30,13 @@ class CgroupFolders:
         """Return whether only root can have created the cgroup `path`, None if that is not visible.
 
         Anybody who can write to a folder can create cgroups in it, with any name. So root must be the only
-        writer of every folder above.
+        writer of every folder above. Root of a container can nest thousands: None then, too.
         """
         if self.mount is None or path.startswith("/.."):  # outside of our cgroup namespace
             return None
-        for folder in folders_above(path):
+        for depth, folder in enumerate(folders_above(path)):
+            if depth >= _DEPTH_LIMIT:
+                return None
             try:
                 found = os.stat(f"{self.mount}{folder}")
             except OSError as error:

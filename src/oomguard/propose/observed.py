@@ -39,7 +39,11 @@ def _running(procfs: Procfs) -> Iterator[Running]:
             cmdline = b" ".join(handle.arguments).decode("utf-8", "replace")
             is_service = is_of_services(handle, first_person)
             yield Running(
-                name, user_name(handle.uid) or str(handle.uid), is_service, handle.in_container, cmdline
+                name,
+                user_name(handle.uid) or str(handle.uid),
+                is_service,
+                handle.in_container is not False,
+                cmdline,
             )
         except (*GONE, HIDDEN, UnknownFactError):
             continue

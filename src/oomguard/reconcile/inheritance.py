@@ -153,7 +153,7 @@ class Inheritance:
         if service and handle.is_where_root_put_it is False:
             service = ""
         is_trusted = self._matching.is_trusted(handle)
-        in_container = not service and handle.in_container  # in a service it does not matter
+        in_container = not service and handle.in_container is not False  # in a service it does not matter
         return Holder(handle.stat.start_time_ticks, service, in_container, is_trusted)
 
 
