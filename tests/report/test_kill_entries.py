@@ -77,7 +77,8 @@ def test_hundreds_in_a_second_are_counted_exactly() -> None:
     sink = Sink()
     reporter = KillReporter(sink)
     for number in range(500):
-        reporter.take(Death(KILL._replace(pid=number), GLOBAL, RULE if number % 2 else None), 10.0)
+        kill = KILL._replace(pid=number, oom_score_adj=0)
+        reporter.take(Death(kill, GLOBAL, RULE if number % 2 else None), 10.0)
     assert len(sink.records) == ENTRIES_A_WINDOW
     assert reporter.next_flush() == 11.0
     reporter.flush(10.5)
@@ -86,8 +87,21 @@ def test_hundreds_in_a_second_are_counted_exactly() -> None:
     assert sink.records[-1].fields == {"OOMGUARD_COUNT": "480"}
     assert "240 matched by name=postgres" in sink.records[-1].message
     assert "240 matched by no rule" in sink.records[-1].message
-    assert reporter.counts == {("name=postgres", True): 250, ("", True): 250}
+    assert reporter.counts == {("name=postgres", False): 250, ("", False): 250}
     assert reporter.next_flush() is None
+
+
+def test_kills_of_a_users_own_processes_do_not_hide_that_of_a_protected_one() -> None:
+    """With a limit of their own, users have as many killed as they like; there is a bound for both."""
+    sink = Sink()
+    reporter = KillReporter(sink)
+    for _ in range(500):
+        reporter.take(Death(KILL._replace(oom_score_adj=0)), 10.0)
+    reporter.take(Death(KILL), 10.0)
+    assert sink.records[-1].fields["OOMGUARD_OOM_SCORE_ADJ"] == "-900"
+    for _ in range(500):
+        reporter.take(Death(KILL), 10.0)
+    assert len(sink.records) == 2 * ENTRIES_A_WINDOW
 
 
 def test_next_second_is_told_one_by_one_again() -> None:
@@ -95,7 +109,7 @@ def test_next_second_is_told_one_by_one_again() -> None:
     sink = Sink()
     reporter = KillReporter(sink)
     for _ in range(ENTRIES_A_WINDOW + 3):
-        reporter.take(Death(KILL), 10.0)
+        reporter.take(Death(KILL._replace(oom_score_adj=0)), 10.0)
     reporter.take(Death(KILL), 11.5)
     assert sink.records[-2].fields == {"OOMGUARD_COUNT": "3"}
     assert sink.records[-1].fields["OBJECT_PID"] == "356"

@@ -447,6 +447,17 @@ def test_one_rules_failures_do_not_crowd_out_anothers(reporter: Reporter) -> Non
     assert reporter.counts.denied == 5001
 
 
+def test_processes_that_have_ended_hide_no_later_refusal(reporter: Reporter) -> None:
+    """A user has 16 subordinate uids refused, and ends them: `status` shows what is refused afterwards."""
+    for uid in range(16):
+        reporter.outcome(Outcome(valued(), "refused", 0, f"uid {uid}"), 0.0)
+    reporter.end_pass()
+    reporter.end_pass()
+    assert not reporter.complaints
+    reporter.outcome(Outcome(valued(), "refused", 0, "uid 998"), 9.0)
+    assert [complaint.reason for complaint in reporter.complaints.values()] == ["uid 998"]
+
+
 def test_refusals_crowd_out_no_denial(reporter: Reporter) -> None:
     """Of no rule, though users make sure that every rule of a long policy has many."""
     rules = [rule(number, b"%d" % number) for number in range(200)]

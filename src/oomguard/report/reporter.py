@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from itertools import islice
 
 from oomguard.core.change import Change, Outcome, SetOomScoreAdj
@@ -211,23 +211,29 @@ class Reporter:
             self._current.add(key)
             self.complaints[key] = known._replace(tries=known.tries + 1)
             return False
-        is_new, change = key not in self._said, outcome.change
-        if is_new and len(self._said) >= _COMPLAINTS_LIMIT:
+        change, is_new = outcome.change, key not in self._said and self._has_room(outcome, self._said)
+        if is_new:
+            self._said.add(key)
+        elif not self._has_room(outcome, self.complaints):
             return False
-        if is_new and isinstance(change, SetOomScoreAdj):
-            # The reason names a uid, and one user may own thousands. They must not displace other failures
-            # of this rule, or, with many rules, all others.
-            of_rule = sum(1 for other in self._said if other[:2] == key[:2])
-            if of_rule >= _COMPLAINTS_PER_RULE:
-                return False
-            if outcome.result == "refused" and len(self._said) >= _COMPLAINTS_LIMIT // 2:
-                return False
-        self._said.add(key)
         self._current.add(key)
         self.complaints[key] = Complaint(
             subject(change), change.after, outcome.result, outcome.reason, outcome.hint, because(change), 1
         )
         return is_new
+
+    def _has_room(self, outcome: Outcome, keys: Collection[tuple[object, ...]]) -> bool:
+        """Return whether a failure may be added to those with these keys.
+
+        The reason names a uid, and one user may own thousands. They must not displace other failures of this
+        rule, or, with many rules, all others.
+        """
+        if isinstance(outcome.change, SetOomScoreAdj):
+            kind = _complaint_key(outcome)[:2]
+            is_crowded = outcome.result == "refused" and len(keys) >= _COMPLAINTS_LIMIT // 2
+            if is_crowded or sum(1 for other in keys if other[:2] == kind) >= _COMPLAINTS_PER_RULE:
+                return False
+        return len(keys) < _COMPLAINTS_LIMIT
 
     def _fold(self, outcome: Outcome, now: float, seconds: float) -> None:
         change, folds = outcome.change, self._folds[seconds]
