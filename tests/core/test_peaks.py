@@ -98,6 +98,8 @@ def test_what_happened_twice_counts_for_a_month() -> None:
     """A load that comes back is one to be ready for: the lower of the two."""
     assert counted(day(KEPT_DAYS, 9), day(20, 8), day(0, 4)) == 8
     assert counted(day(KEPT_DAYS + 1, 9), day(20, 8), day(0, 4)) == 4
+    assert counted(day(21, 9), day(20, 8), day(0, 4)) == 4, "one that lasted over midnight came once"
+    assert counted(day(21, 9), day(20, 8), day(18, 7), day(0, 4)) == 7
 
 
 def test_days_that_are_still_to_come_count_as_of_today() -> None:

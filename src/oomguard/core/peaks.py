@@ -64,11 +64,13 @@ def note(days: "tuple[Day, ...]", today: Day) -> "tuple[Day, ...]":
 
 
 def highest(days: "tuple[Day, ...]", today: int) -> Day | None:
-    """Return the day with the level that counts: of the last days, or reached on two of all stored days."""
+    """Return the day with the level that counts: of the last days, or reached on two others, not in a row."""
     levels = sorted(
         (day for day in days if today - day.number <= KEPT_DAYS), key=lambda day: -day.committed_kib
     )
-    counted = [day for day in levels if today - day.number <= ONCE_DAYS][:1] + levels[1:2]
+    # One that lasted over midnight is of two days, too.
+    others = [day for day in levels[1:] if abs(day.number - levels[0].number) > 1]
+    counted = [day for day in levels if today - day.number <= ONCE_DAYS][:1] + others[:1]
     return max(counted, key=lambda day: day.committed_kib, default=None)
 
 
