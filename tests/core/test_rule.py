@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from oomguard.core.match import Matcher, first_unmet
-from oomguard.core.process import Identity, Process, Program
+from oomguard.core.process import CMDLINE_LIMIT, Identity, Process, Program
 from oomguard.core.rule import CONDITIONS, Condition, Rule, Terms, Value
 from oomguard.core.trust import trust_refusal
 
@@ -93,3 +93,11 @@ def test_only_a_condition_that_can_change_is_asked_again(row: Condition) -> None
 def test_each_kind_of_value_makes_its_own_of_what_is_there(value: Value, own: int, wanted: int) -> None:
     """`keep` leaves it alone, 0 is a value."""
     assert value.wanted(own) == wanted
+
+
+def test_of_a_command_line_that_is_cut_it_is_said() -> None:
+    """Or the rest of it, which no pattern sees, looks as if it had been searched."""
+    (found,) = (row.found for row in CONDITIONS if row.key == "cmdline")
+    for length, is_cut in ((CMDLINE_LIMIT, True), (CMDLINE_LIMIT - 1, True), (CMDLINE_LIMIT - 2, False)):
+        text = found(Process(Identity(1, 1), b"java", arguments=(b"java", b"x" * (length - 5))))
+        assert str(text).endswith("xx… (only its first 4096 bytes are read)") is is_cut

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.name_regex import is_regex, text_of
-from oomguard.core.process import Process, full_name
+from oomguard.core.process import CMDLINE_LIMIT, Process, full_name
 from oomguard.core.text import legible
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
@@ -105,7 +105,7 @@ CONDITIONS = (
     Condition(
         "exe", "exes", 3, "itself", lambda one: one.exe or "unreadable without CAP_SYS_PTRACE", vouches=True
     ),
-    Condition("cmdline", "cmdlines", 4, "itself", lambda one: _arguments(one)[:200]),
+    Condition("cmdline", "cmdlines", 4, "itself", lambda one: _beginning(b" ".join(one.arguments))),
     Condition("user", "users", 1, "exec", lambda one: f"uid {one.uid}", vouches=True),
     Condition("unit", "units", 2, "move", lambda one: _unit(system_unit, one), vouches=True),
     Condition("user_unit", "user_units", 2, "move", lambda one: _unit(user_unit, one)),
@@ -114,8 +114,10 @@ CONDITIONS = (
 """In the order of the language. A rule has at least one of them."""
 
 
-def _arguments(process: Process) -> str:
-    return b" ".join(process.arguments).decode("utf-8", "surrogateescape")
+def _beginning(command_line: bytes) -> str:
+    is_cut = len(command_line) >= CMDLINE_LIMIT - 1  # without its last NUL
+    more = f"… (only its first {CMDLINE_LIMIT} bytes are read)" if is_cut else ""
+    return command_line.decode("utf-8", "surrogateescape")[:200] + more
 
 
 def _unit(of_path: Callable[[str], str], process: Process) -> str:
