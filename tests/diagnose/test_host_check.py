@@ -116,7 +116,7 @@ def test_a_tuned_profile_that_wants_another_value_is_named(check: Check, root: P
 def test_kubelet_is_said_to_want_its_own_values(check: Check, proc: FakeProc) -> None:
     """Where it runs, and only if they differ."""
     assert check("kernel: {panic: 30}") == {}
-    proc.process(Process(Identity(20, 1), b"kubelet"))
+    proc.process(Process(Identity(20, 1), b"k3s-server"))
     assert "kubelet sets 10, the policy 30" in check("kernel: {panic: 30}")["kubelet-value"].message
     assert check("kernel: {panic: 10}") == {}
 
@@ -141,6 +141,9 @@ def test_other_daemons_that_write_the_same_values_are_named(
     proc.end(22)
     proc.process(Process(Identity(23, 1), b"ananicy-cpp"))
     assert "ananicy-cpp (pid 23)" in check("")["rival-daemon"].message
+    proc.end(23)
+    proc.process(Process(Identity(24, 1), b"python3", arguments=(b"python3", b"/usr/bin/ananicy", b"start")))
+    assert "Ananicy (pid 24)" in check("")["rival-daemon"].message
 
 
 def test_a_unit_with_another_value_is_named(check: Check, root: Path, proc: FakeProc) -> None:
@@ -212,6 +215,52 @@ def test_rules_of_systemd_oomd_are_named_where_something_is_protected(
     assert check(rule % -500) == {}
     put(root, "etc/systemd/system/db@.service", "[Service]\nOOMRules=hot\n")
     assert "kills in db@7.service" in check(rule % -500)["oomd-rules"].message
+
+
+def test_a_unit_that_systemd_stops_whole_is_named_where_one_process_is_chosen(
+    check: Check, root: Path, proc: FakeProc
+) -> None:
+    """By OOMPolicy=, which is `stop` unless the unit or the manager says so, or the unit has Delegate=."""
+    put(root, "sys/fs/cgroup/cgroup.controllers", "memory\n")
+    service = "/system.slice/system-db.slice/db@7.service"
+    scope = "/user.slice/user-5.slice/user@5.service/app.slice/app-web.scope"
+    for pid, name, cgroup in ((20, b"db", service), (21, b"tab", scope), (22, b"job", "/x.scope")):
+        proc.process(Process(Identity(pid, 1), name, cgroup=cgroup))
+        proc.hold(pid, rss_pages=1, score=1)
+    rule = "rules: [{name: %s, oom_score_adj: 300}]"
+    assert check(rule % "db") == check(rule % "tab") == {}, "all of each unit is chosen"
+    for pid, cgroup in ((30, service), (31, scope), (32, "/x.scope")):
+        proc.process(Process(Identity(pid, 1), b"other", cgroup=cgroup))
+        proc.hold(pid, rss_pages=1, score=1)
+    found = check(rule % "db")["unit-stops"]
+    assert found.message == "if the kernel kills one process of db@7.service, systemd stops all others in it"
+    assert found.hint == "systemctl edit db@7.service, and below [Service] OOMPolicy=continue"
+    assert "of app-web.scope" in check(rule % "tab")["unit-stops"].message
+    assert "/user.conf, DefaultOOMPolicy" in check(rule % "tab")["unit-stops"].hint
+    assert check(rule % "job") == check("rules: [{name: db, oom_score_adj: -300}]") == {}
+    main = "rules: [{name: [db, other], scope: main, oom_score_adj: {at_most: -300}}]"
+    proc.process(Process(Identity(33, 1), b"other", parent_pid=20, cgroup=service))
+    proc.hold(33, rss_pages=1, score=1)
+    assert "unit-stops" in check(main)
+
+    unit = "usr/lib/systemd/system/db@.service"
+    for text, is_told in (
+        ("[Service]\nOOMPolicy=continue\n", False),
+        ("[Service]\nOOMPolicy=kill\nDelegate=yes\n", True),
+        ("[Service]\nOOMPolicy=\nDelegate=pids\n", False),
+        ("[Service]\nDelegate=no\n", True),
+    ):
+        put(root, unit, text)
+        assert ("unit-stops" in check(rule % "db")) is is_told, text
+    put(root, "usr/lib/systemd/system.conf", "[Manager]\nDefaultOOMPolicy=continue\n")
+    put(root, "etc/systemd/user.conf.d/oom.conf", "[Manager]\nDefaultOOMPolicy=continue\n")
+    assert check(rule % "db") == check(rule % "tab") == {}
+    put(root, "etc/systemd/system.conf", "[Manager]\nDefaultOOMPolicy=stop\n")
+    assert "unit-stops" in check(rule % "db"), "the file in /etc replaces the one below"
+    put(root, "run/systemd/system.conf.d/a.conf", "DefaultOOMPolicy=continue\n")
+    assert "unit-stops" in check(rule % "db"), "not in its section"
+    (root / "sys/fs/cgroup/cgroup.controllers").unlink()
+    assert check(rule % "db") == {}
 
 
 def test_a_unit_of_a_user_is_not_compared_with_its_manager(check: Check, root: Path, proc: FakeProc) -> None:

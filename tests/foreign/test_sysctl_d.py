@@ -36,6 +36,9 @@ def test_files_hide_each_other_as_systemd_has_it(tmp_path: Path) -> None:
     assert "vm.swappiness" not in sysctls_said(str(root))
     (root / "etc/sysctl.d/99-sysctl.conf").symlink_to("../sysctl.conf")
     assert sysctl_files(str(root)).count(conf) == 0
+    (root / "etc/sysctl.d/99-sysctl.conf").unlink()
+    (root / "run/systemd/system").mkdir(parents=True)
+    assert sysctl_files(str(root)).count(conf) == 0, "systemd reads only sysctl.d"
     (root / "etc/sysctl.d/60.conf").mkdir()
     (root / "etc/sysctl.d/70.conf").write_bytes(b"\xff\nvm.swappiness\n=\n=5\n")
     assert "vm.swappiness" not in sysctls_said(str(root))

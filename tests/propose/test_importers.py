@@ -419,6 +419,7 @@ def test_units_and_their_drop_ins_become_rules(tmp_path: Path) -> None:
     (etc / "batch.service").write_text("[Service]\nOOMScoreAdjust=700\n")
     (lib / "logind.service").write_text("[Service]\nOOMScoreAdjust=0\n")
     (lib / "wrong.service").write_text("[Service]\nOOMScoreAdjust=5000\n")
+    (lib / "user@.service").write_text("[Service]\nOOMScoreAdjust=100\n")  # the manager's own
     (lib / "octal.service").write_text("[Service]\nOOMScoreAdjust=010\n")  # 8 for systemd
     (lib / "masked.service").write_text("[Service]\nOOMScoreAdjust=5\n")
     (etc / "masked.service").symlink_to("/dev/null")
@@ -434,6 +435,7 @@ def test_units_and_their_drop_ins_become_rules(tmp_path: Path) -> None:
     assert sorted(str(note.origin).rpartition("/")[2] for note in draft.notes) == [
         "logind.service:2",
         "system.conf:2",
+        "user@.service:2",
         "wrong.service:2",
     ]
 

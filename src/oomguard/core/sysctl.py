@@ -235,6 +235,9 @@ def after_writing(actual: Mapping[str, int], writes: Mapping[str, int]) -> dict[
     return final
 
 
+KUBELETS = ("kubelet", "kubelite", "k3s", "k3s-server", "k3s-agent", "rke2", "microshift")
+"""The names of processes that are a kubelet, or have one in them."""
+
 KUBELET = {
     "vm.overcommit_memory": 1,
     "vm.panic_on_oom": 0,

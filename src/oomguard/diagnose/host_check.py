@@ -16,14 +16,14 @@ from oomguard.core.match import first_unmet, is_glob
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import CONDITIONS, Rule
-from oomguard.core.sysctl import KUBELET, SYSCTLS
+from oomguard.core.sysctl import KUBELET, KUBELETS, SYSCTLS
 from oomguard.core.tally import Tally
 from oomguard.core.text import counted, kib, legible, printable
 from oomguard.foreign.oomd import monitored_units, rules_of
 from oomguard.foreign.sysctl_d import ZERO_CHANGES_NOTHING, sysctls_said
 from oomguard.foreign.text_file import SourcedValue, parse_number
 from oomguard.foreign.tuned import active_profiles, tuned_sysctls
-from oomguard.foreign.units import Units, host_units
+from oomguard.foreign.units import Units, host_units, manager_setting
 from oomguard.kernel.capability import CAP_SYS_PTRACE, has, parse_effective
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.procfs import ProcessHandle, Procfs
@@ -35,8 +35,8 @@ from oomguard.policy.lint.programs import INTERPRETERS, known
 from oomguard.policy.scalars import quoted
 from oomguard.reconcile.preview import Preview
 
-_ALSO_WRITE = {b"ananicy": "Ananicy", b"ananicy-cpp": "ananicy-cpp"}
-"""Daemons that write oom_score_adj by their own rules, by process name."""
+_FALSE = ("0", "no", "n", "false", "f", "off")
+"""How systemd reads them (systemd.syntax(7))."""
 
 _MISSES_LIMIT = 1000
 """Processes that a rule misses, counted up to this number."""
@@ -75,6 +75,8 @@ class Seen:
         """By the number of a rule with their name: what processes that no rule matches have instead."""
         self.cgroups: dict[int, set[str]] = {}
         """By the number of the rule."""
+        self.values: dict[tuple[str, str], tuple[int, int]] = {}
+        """By unit (`_stopped`), the lowest and the highest value of its processes."""
         self.rivals: dict[str, str] = {}
         self.has_kubelet = False
         self.protected_kib = self.others_kib = 0
@@ -105,6 +107,7 @@ def fit(preview: Preview, path: str, *, root: str = "/", options: str = "") -> F
         *_unwise(policy, procfs, {fault.path for fault in interlock}),
         *_missed(policy, seen),
         *_units(policy, seen, units),
+        *_stops(policy, seen, units, root),
         *_oomd(policy, seen, units, root),
         *_obstacles(policy, seen),
         *_unreadable(policy, procfs, units),
@@ -119,7 +122,7 @@ def fit(preview: Preview, path: str, *, root: str = "/", options: str = "") -> F
 def _look(preview: Preview, path: str) -> Seen:
     seen = Seen()
     for handle, decision in preview.processes():
-        with suppress(*GONE, HIDDEN):
+        with suppress(*GONE, HIDDEN, UnknownFactError):
             preview.count(handle, decision, seen.tally)
             is_own = preview.planner.matching.itself.covers(handle)  # the daemon that is to use this policy
             _look_at(handle, decision, "" if is_own else _rival(handle, path), seen)
@@ -161,11 +164,17 @@ def _look_at(handle: ProcessHandle, decision: Decision | None, rival: str, seen:
         seen.obstacles.setdefault((decision.rule.number, decision.obstacle.kind), []).append(decision)
     if rival:
         seen.rivals.setdefault(rival, f"pid {handle.pid}")
-    seen.has_kubelet |= handle.comm == b"kubelet"
+    seen.has_kubelet |= printable(handle.comm) in KUBELETS
     candidate = observe_candidate(handle)
-    if candidate is None or candidate.exemption:
+    if candidate is None:
         return
-    if is_protected(candidate, candidate.oom_score_adj if decision is None else decision.result):
+    value = candidate.oom_score_adj if decision is None else decision.result
+    if (unit := _stopped(handle.cgroup)) is not None:
+        low, high = seen.values.get(unit, (value, value))
+        seen.values[unit] = min(low, value), max(high, value)
+    if candidate.exemption:
+        return
+    if is_protected(candidate, value):
         seen.protected_kib += candidate.freed_kib
     else:
         seen.others_kib += candidate.freed_kib
@@ -173,14 +182,16 @@ def _look_at(handle: ProcessHandle, decision: Decision | None, rival: str, seen:
 
 def _rival(handle: ProcessHandle, path: str) -> str:
     """Return what a process is if it writes the same values and is not the daemon of this policy."""
-    if handle.comm in _ALSO_WRITE:
-        return _ALSO_WRITE[handle.comm]
+    if handle.comm == b"ananicy-cpp":
+        return "ananicy-cpp"
     try:
         if not handle.comm.startswith((b"python", b"oomguard")) or handle.uid != 0:
             return ""
         arguments = handle.arguments
     except UnknownFactError:
         return ""
+    if any(os.path.basename(one) == b"ananicy" for one in arguments[1:2]):
+        return "Ananicy"
     if b"oomguard.daemon" in arguments and arguments.index(b"oomguard.daemon") + 1 < len(arguments):
         other = arguments[arguments.index(b"oomguard.daemon") + 1]
         if os.path.realpath(other) != os.fsencode(os.path.realpath(path)):
@@ -321,6 +332,52 @@ def _units(policy: Policy, seen: Seen, units: Units) -> Iterator[Fault]:
                 f"remove one of them: run systemctl edit {shlex.quote(legible(unit))}, or change the rule",
             )
             break
+
+
+def _stops(policy: Policy, seen: Seen, units: Units, root: str) -> Iterator[Fault]:
+    """Yield the rules that choose a process of a unit that systemd stops as a whole (OOMPolicy=)."""
+    if not os.path.exists(os.path.join(root, "sys/fs/cgroup/cgroup.controllers")):
+        return  # with cgroups of version 1, systemd does not see a kill
+    for number, cgroups in sorted(seen.cgroups.items()):
+        rule = policy.rules[number]
+        if not rule.terms.value.raises and rule.terms.scope != "main":
+            continue
+        for unit in sorted(filter(None, map(_stopped, cgroups))):
+            manager, name = unit
+            low, high = seen.values.get(unit, (0, 0))
+            if low == high or _continues(manager, name, units, root):
+                continue
+            hint = (
+                f"systemctl edit {shlex.quote(legible(name))}, and below [Service] OOMPolicy=continue"
+                if manager == "system"
+                else "below [Manager] in /etc/systemd/user.conf, DefaultOOMPolicy=continue"
+            )
+            message = f"if the kernel kills one process of {legible(name)}, systemd stops all others in it"
+            yield _at_rule(policy, rule, "unit-stops", message, hint)
+            break
+
+
+def _stopped(cgroup: str) -> tuple[str, str] | None:
+    """Return the unit that systemd may stop after a kill in a cgroup, with its manager: system or user.
+
+    Not the scopes of the system: sessions continue since systemd 253, and containers are delegated.
+    """
+    if own := user_unit(cgroup):
+        return "user", own
+    unit = system_unit(cgroup)
+    return ("system", unit) if unit.endswith(".service") else None
+
+
+def _continues(manager: str, unit: str, units: Units, root: str) -> bool:
+    """Return whether the rest of a unit goes on after a kill. Of users' units, only the default is known."""
+    if manager == "system":
+        said = units.setting(unit, "OOMPolicy")
+        if said is not None and said.value:
+            return said.value == "continue"
+        delegated = units.setting(unit, "Delegate")
+        if delegated is not None and delegated.value.lower() not in ("", *_FALSE):
+            return True
+    return manager_setting(root, manager, "DefaultOOMPolicy") == "continue"
 
 
 def _obstacles(policy: Policy, seen: Seen) -> Iterator[Fault]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from oomguard.core.match import is_glob
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.foreign.text_file import Read, SourcedValue, lines_or_none, names_in, parse_number
+from oomguard.foreign.text_file import Read, SourcedValue, in_order, lines_or_none, names_in, parse_number
 
 FOLDERS = (
     "etc/sysctl.d",
@@ -35,9 +35,10 @@ class Line(NamedTuple):
 
 
 def sysctl_files(root: str = "/") -> list[str]:
-    """Return the files of sysctl.d in the order in which they are applied; /etc/sysctl.conf is last.
+    """Return the files of sysctl.d in the order in which they are applied.
 
-    systemd-sysctl reads the latter only through a link in sysctl.d, procps' sysctl --system by itself.
+    /etc/sysctl.conf is the last, but not under systemd: that reads it only by a link in sysctl.d, which many
+    distributions lack (Debian 13, Arch).
     """
     files = in_order(
         os.path.join(folder, name)
@@ -45,18 +46,10 @@ def sysctl_files(root: str = "/") -> list[str]:
         for name in names_in(folder)
     )
     conf = os.path.join(root, "etc/sysctl.conf")
-    if os.path.isfile(conf) and not any(os.path.realpath(file) == os.path.realpath(conf) for file in files):
+    is_linked = any(os.path.realpath(file) == os.path.realpath(conf) for file in files)
+    if os.path.isfile(conf) and not is_linked and not os.path.isdir(os.path.join(root, "run/systemd/system")):
         files.append(conf)
     return files
-
-
-def in_order(files: Iterable[str]) -> list[str]:
-    """Return the files that count, in the order in which they are applied, from all by importance."""
-    found: dict[str, str] = {}
-    for file in files:
-        if file.endswith(".conf"):
-            found.setdefault(os.path.basename(file), file)
-    return [found[name] for name in sorted(found)]
 
 
 def lines_that_count(

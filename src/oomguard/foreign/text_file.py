@@ -4,7 +4,7 @@ import codecs
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -95,3 +95,12 @@ def names_in(folder: str) -> list[str]:
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError:
         return []
+
+
+def in_order(files: Iterable[str]) -> list[str]:
+    """Return the files `*.conf` that count, by name; `files` has the important ones first."""
+    found: dict[str, str] = {}
+    for file in files:
+        if file.endswith(".conf"):
+            found.setdefault(os.path.basename(file), file)
+    return [found[name] for name in sorted(found)]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from oomguard.foreign.text_file import Read, SourcedValue, lines_or_none, names_in
+from oomguard.foreign.text_file import Read, SourcedValue, in_order, lines_or_none, names_in
 
 SYSTEM_FOLDERS = (
     "etc/systemd/system.control",
@@ -142,6 +142,24 @@ def host_units(root: str) -> Units:
             elif os.path.exists(path):
                 files.append(path)
     return Units(files)
+
+
+def manager_setting(root: str, manager: str, key: str) -> str:
+    """Return a setting of system.conf or user.conf (systemd-system.conf(5)), "" if none gives it."""
+    tops = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
+    folders = [os.path.join(root, top, "systemd") for top in tops]
+    mains = (os.path.join(folder, f"{manager}.conf") for folder in folders)
+    drop_ins = in_order(
+        os.path.join(folder, name)
+        for folder in (f"{one}/{manager}.conf.d" for one in folders)
+        for name in names_in(folder)
+    )
+    value = ""
+    for file in [*[file for file in mains if os.path.exists(file)][:1], *drop_ins]:
+        for one in assignments(lines_or_none(file)):
+            if (one.section, one.key) == ("Manager", key):
+                value = one.value
+    return value
 
 
 def template(unit: str) -> str:

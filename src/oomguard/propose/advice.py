@@ -17,7 +17,7 @@ from oomguard.core.overcommit import (
     usable_limit_kib,
 )
 from oomguard.core.overcommit import Peak as LastingPeak
-from oomguard.core.sysctl import KUBELET
+from oomguard.core.sysctl import KUBELET, KUBELETS
 from oomguard.core.text import kib, span
 from oomguard.policy.sysctl_model import COMMIT_LIMIT
 from oomguard.propose.policy_draft import Draft, DraftRule, DraftSetting, Note, Value
@@ -101,7 +101,7 @@ SOFTWARE = (
     ),
     Software(
         "Kubernetes",
-        ("kubelet", "k3s", "k3s-server", "k3s-agent", "rke2"),
+        KUBELETS,
         KUBELET,
         "sets this when it starts; with protectKernelDefaults it does not start with another value",
         "pkg/kubelet/cm/container_manager_linux.go",
@@ -165,7 +165,7 @@ PROTECTED = (
         scope="all",
     ),
     Protected(
-        ("systemd-networkd", "NetworkManager", "wpa_supplicant", "dhcpcd", "dhclient"),
+        ("systemd-networkd", "NetworkManager", "wpa_supplicant", "dhcpcd", "dhclient", "wickedd", "iwd"),
         "at_most -500",
         "without the network nobody can log in",
     ),
@@ -186,7 +186,8 @@ PROTECTED = (
         ("postgres", "postmaster"),
         "at_most -900",
         "if the postmaster dies, the whole database restarts. Its backends stay killable, so that the kernel "
-        "can kill one that leaks: they set their own value with PG_OOM_ADJUST_FILE, or oomguard resets them",
+        "can kill one that leaks: they set their own value with PG_OOM_ADJUST_FILE, or oomguard resets them. "
+        "Add OOMPolicy=continue to its unit, or systemd stops the whole database",
         has_user=True,
     ),
     Protected(("mysqld", "mariadbd", "mongod", "etcd"), "at_most -500", _DEAR, has_user=True),

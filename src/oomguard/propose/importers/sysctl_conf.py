@@ -9,8 +9,8 @@ from oomguard.core.match import is_glob
 from oomguard.core.sysctl import SYSCTLS, TRIGGERS
 from oomguard.core.text import counted
 from oomguard.foreign import tuned
-from oomguard.foreign.sysctl_d import Line, in_order, lines_that_count, settings, sysctl_files, write
-from oomguard.foreign.text_file import SourcedValue, lines_or_none, names_in, parse_number
+from oomguard.foreign.sysctl_d import Line, lines_that_count, settings, sysctl_files, write
+from oomguard.foreign.text_file import SourcedValue, in_order, lines_or_none, names_in, parse_number
 from oomguard.propose.importers.files import SHOWN_LIMIT, Files
 from oomguard.propose.policy_draft import Draft, DraftSetting, Note, Origin
 

@@ -65,6 +65,10 @@ def _rules(units: Units, condition: str, read: Read, notes: list[Note]) -> Itera
         broader = next((one for one in order[at + 1 :] if one in others and one in given), None)
         if setting is None or (broader and value == given[broader]):
             continue
+        if condition == "unit" and name.startswith("user@") and value:
+            why = "is for the service manager of a user, not for what that starts"
+            notes.append(Note(name, why, setting.place))
+            continue
         if value or broader:
             rule = _rule(_pattern(name, units, literal), condition, value, setting)
             yield rule
