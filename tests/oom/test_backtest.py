@@ -125,6 +125,28 @@ def test_containers_are_left_to_their_runtime() -> None:
     assert replay(rule.format("containers: true, "), text).result == "other"
 
 
+@pytest.mark.parametrize(
+    ("cgroup", "is_contained"),
+    [
+        ("/system.slice/docker-4bcba7fc4369fee4.scope", True),
+        ("/docker/4bcba7fc4369fee4", True),
+        ("/lxc.payload.web1/init.scope", True),
+        ("/lxc/100/ns", True),
+        ("/machine.slice/machine-web1.scope/payload", True),
+        ("/machine.slice/libpod-55ea3863.scope", True),
+        ("/system.slice/docker.service", False),
+        ("/system.slice/lxcfs.service", False),
+        ("/machine.slice/machine-qemu\\x2d1\\x2dweb.scope/libvirt/emulator", False),
+        ("/user.slice/user-1000.slice/user@1000.service/user.slice/docker-4bcba7fc4369fee4.scope", False),
+    ],
+)
+def test_runtimes_and_virtual_machines_are_no_containers(cgroup: str, *, is_contained: bool) -> None:
+    """Nor is what a user runs in one: there rules hold as ever."""
+    text = HOST.replace("/user.slice/user-1000.slice/session-3.scope", cgroup)
+    rule = "  - {name: 'report*', oom_score_adj: {at_most: 0}, trust: name}\n"
+    assert replay(rule, text).result == ("same" if is_contained else "other")
+
+
 def test_cgroup_that_is_a_unit_tells_the_unit_of_all_in_it() -> None:
     """When a service is at its limit, everything that could be taken lived in it."""
     text = (Path(__file__).parent.parent / "reports" / "6.18-memcg-value-decides.txt").read_text()

@@ -10,6 +10,8 @@ from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import Finding, examine, share_of
 from oomguard.report.postmortem import Incident, facts, headline, paths
 
+SYSRQ = "SysRq-f asked for it (a key, or /proc/sysrq-trigger)"
+
 REPORTS = Path(__file__).parent.parent / "reports"
 
 
@@ -192,7 +194,10 @@ def test_what_ran_out_is_named() -> None:
     host = "\n".join(formats.host_report(formats.KERNELS[-1]))
     for text, shown in (
         (host, "report (new) x[1377] was killed: the host ran out of memory."),
-        (host.replace("order=0", "order=-1"), "report (new) x[1377] was killed: somebody pressed SysRq-f."),
+        (
+            host.replace("order=0", "order=-1"),
+            f"report (new) x[1377] was killed: {SYSRQ}.",
+        ),
         (formats.MEMCG_3_16, "apache2[901] was killed: cgroup /lxc/web reached its limit of 64.0 MiB."),
         (formats.CPUSET_5_10, "batch[900] was killed: memory node 1 of its cpuset ran out of memory."),
         (formats.PANIC_6_1, "The kernel panicked: the host ran out of memory."),

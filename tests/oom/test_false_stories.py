@@ -10,6 +10,8 @@ from oomguard.oom.postmortem import Finding, examine
 from oomguard.oom.report import Report
 from oomguard.report.postmortem import Incident, facts, headline
 
+SYSRQ = "SysRq-f asked for it (a key, or /proc/sysrq-trigger)"
+
 HEADER = "mem_use invoked oom-killer: gfp_mask=0x201da, order=0, oom_score_adj=0"
 KILLED = "Killed process {} ({}) total-vm:400000kB, anon-rss:160000kB, file-rss:0kB"
 CHOSEN = "Out of memory: Kill process {} ({}) score 431 or sacrifice child"
@@ -305,7 +307,7 @@ def test_key_that_was_pressed_is_told_by_its_own_line() -> None:
     for key in ("SysRq : Manual OOM execution", "sysrq: Manual OOM execution"):
         assert found(key, *lines).why == "sysrq"
         panic = "Kernel panic - not syncing: Out of memory: compulsory panic_on_oom is enabled"
-        assert headline(found(key, panic)) == "The kernel panicked: somebody pressed SysRq-f."
+        assert headline(found(key, panic)) == f"The kernel panicked: {SYSRQ}."
     first, second = read(f"[    1.0] {key}", f"[    1.1] {HEADER}", f"[    9.0] {HEADER}")
     assert (first.is_sysrq, second.is_sysrq) == (True, False)
     assert not found(f"[    1.0] {key}", f"[  999.0] {HEADER}").report.is_sysrq

@@ -129,6 +129,10 @@ LINES = {
         ),
         f"{KILLER} container 4bcba7fc4369, says containerd; the kernel's report is missing.",
     ),
+    "containerd of MicroK8s": (
+        'microk8s.daemon-containerd[9]: time="2019" msg="TaskOOM event &TaskOOM{ContainerID:4bcba7fc4369,}"',
+        f"{KILLER} container 4bcba7fc4369, says containerd; the kernel's report is missing.",
+    ),
     "containerd, old": (
         'containerd[472]: time="2019" msg="TaskOOM event &TaskOOM{ContainerID:4bcba7fc4369fee4,X:[],}"',
         f"{KILLER} container 4bcba7fc4369, says containerd; the kernel's report is missing.",

@@ -22,7 +22,7 @@ OURS = ("SYSLOG_IDENTIFIER=oomguard", "_UID=0")
 _SAID_LIMIT = 1 << 16
 """Bytes that are shown of what journalctl says."""
 
-_KUBELET_FOLDERS = ("/var/lib/kubelet", "/var/lib/rancher")
+_KUBELET_FOLDERS = ("/var/lib/kubelet", "/var/lib/rancher", "/var/lib/k0s", "/var/snap/microk8s")
 _NO_KLOG = (
     r'--grep=^(?![IWEF]\d{4} [\d:]{8}\.\d{6}|time="\d{4}-\d\d-\d\dT)'
     "|viction manager: pod |invoked oom-killer"

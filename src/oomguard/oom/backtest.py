@@ -7,7 +7,7 @@ it is open whether it matches, and the process has several possible values.
 import re
 from typing import Literal, NamedTuple
 
-from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.cgroup import in_user_slice, system_unit, user_unit
 from oomguard.core.match import Matcher, first_unmet
 from oomguard.core.policy import Policy
 from oomguard.core.process import INIT_PID, Program
@@ -17,7 +17,11 @@ from oomguard.oom.badness import IMMUNE
 from oomguard.oom.postmortem import Finding, Place, rank_tasks, task_badness
 from oomguard.oom.report import Task
 
-_CONTAINER = re.compile(r"kubepods|docker|cri-containerd|crio-|libpod|lxc|/machine\.slice/")
+_CONTAINER = re.compile(
+    r"kubepods|docker[-/][0-9a-f]{12}|cri-containerd-|crio-[0-9a-f]|libpod-[0-9a-f]|/lxc(?:\.payload\.|/)"
+    r"|/machine\.slice/(?:systemd-nspawn@|machine-(?!qemu))"
+)
+"""Their cgroups by the names that runtimes give them. Not a virtual machine, nor the runtime itself."""
 
 
 class Verdict(NamedTuple):
@@ -71,7 +75,7 @@ class _Recorded:
         self.has_dynamic_uid = self.uid in DYNAMIC_UIDS
         self.in_user_namespace = self.in_pid_namespace = False
         self.cgroup_is_roots = not user_unit(cgroup)  # below a user's own service manager they are his
-        self.in_container = _CONTAINER.search(cgroup) is not None
+        self.in_container = _CONTAINER.search(cgroup) is not None and not in_user_slice(cgroup)
         self.is_exact = is_exact
         self._cgroup = cgroup
 

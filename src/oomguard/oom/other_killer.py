@@ -122,7 +122,7 @@ _NOHANG = "nohang"
 _NUMBER = r"\d{1,3}(?:\.\d{1,2})?"
 _USED = re.compile(r"\b(memory used|swap used) \((\d{1,20})(?:%|\) / total \((\d{1,20}))\)")
 """Bytes of a total, or percent, in what systemd-oomd says."""
-_KUBELETS = ("kubelet", "k3s", "k0s", "rke2", "hyperkube")
+_KUBELETS = ("kubelet", "k3s", "k0s", "rke2", "microk8s.daemon-kubelite", "microshift", "hyperkube")
 _KILLERS = (
     _Killer(
         ("systemd-oomd",),
@@ -157,7 +157,7 @@ _KILLERS = (
         _unit,
     ),
     _Killer(
-        ("containerd", "dockerd", "k3s", "rke2"),
+        ("containerd", "dockerd", "k3s", "rke2", "microk8s.daemon-containerd", "docker.dockerd"),
         ("TaskOOM event ", "/tasks/oom"),
         re.compile(
             r".{0,200}?TaskOOM event (?:container_id:\\?\"|&TaskOOM\{ContainerID:)(?P<id>[\w.-]{1,128})"
@@ -361,5 +361,9 @@ KUBELET_UNITS = (
     "k3s-agent.service",
     "rke2-server.service",
     "rke2-agent.service",
+    "k0scontroller.service",
+    "k0sworker.service",
+    "microshift.service",
+    "snap.microk8s.daemon-kubelite.service",
 )
 """The programs whose entries are read from the journal."""

@@ -145,7 +145,7 @@ def _reason(finding: Finding) -> str:
     """Return why the kernel killed: which memory ran out."""
     report = finding.report
     if report.is_sysrq:
-        return "somebody pressed SysRq-f"
+        return "SysRq-f asked for it (a key, or /proc/sysrq-trigger)"
     match finding.constraint:
         case "memcg":
             return f"{_cgroup(report.oom_memcg)} reached its limit{_limit(report)}"
