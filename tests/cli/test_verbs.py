@@ -328,6 +328,55 @@ def test_apply_does_what_plan_showed_and_says_each(oomguard: Oomguard, proc: Fak
     assert proc.sysctls()["vm.swappiness"] == 10
 
 
+def test_an_empty_policy_restores_nothing_unnoticed(
+    oomguard: Oomguard, proc: FakeProc, policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a pipe it is an error, as what writes into it has failed; a file may be meant."""
+    oomguard("apply")
+    with open(os.devnull, "rb") as empty:
+        saved = os.dup(0)
+        os.dup2(empty.fileno(), 0)
+        try:
+            for verb in ("check", "plan", "apply"):
+                run = oomguard(verb, "--policy", "-")
+                assert (run.code, "<stdin>: is empty" in run.out + run.err) == (78, True), verb
+        finally:
+            os.dup2(saved, 0)
+            os.close(saved)
+    assert proc.oom_score_adj(10) == -900
+    policy.write_text("")
+    for verb in ("plan", "apply"):
+        assert "the file is empty" in oomguard(verb).err, verb
+    assert proc.oom_score_adj(10) == 0
+
+
+def test_check_with_host_finds_what_only_another_host_would_reject(oomguard: Oomguard, policy: Path) -> None:
+    """What `when:` leaves out here must not contradict the rest: somewhere it counts."""
+    folder = policy.with_name(f"{policy.stem}.d")
+    folder.mkdir()
+    (folder / "10.yaml").write_text("vm: {swappiness: 60}\n")
+    (folder / "20.yaml").write_text('when: {memory: ">= 640GiB"}\nvm: {swappiness: 30}\n')
+    for options in ([], ["--host"]):
+        run = oomguard("check", *options)
+        assert (run.code, "is 30 here and 60 at" in run.out + run.err) == (78, True), options
+
+
+def test_explain_says_that_systemd_is_about_to_start_a_service(oomguard: Oomguard, proc: FakeProc) -> None:
+    """Its executor has a name of digits, or one in parentheses; another root's program may have that, too."""
+    service = "/system.slice/x.service"
+    proc.process(Process(Identity(40, 1), b"(x)", parent_pid=1, cgroup=service))
+    proc.process(Process(Identity(41, 1), b"12345", parent_pid=1, cgroup="/"))
+    assert "systemd is about to run a service here" in oomguard("explain", "40").out
+    assert "systemd" not in oomguard("explain", "41").out.partition("\n")[2].replace("systemd-", "")
+
+
+def test_a_log_that_never_ends_is_refused(oomguard: Oomguard) -> None:
+    """A device, but not the empty one."""
+    run = oomguard("postmortem", "/dev/zero")
+    assert (run.code, "/dev/zero is a device" in run.err) == (1, True)
+    assert oomguard("postmortem", "/dev/null").code == 0
+
+
 def test_apply_names_equal_failures_once(oomguard: Oomguard, proc: FakeProc) -> None:
     """However many processes of one name a user starts; what was changed has a line each."""
     for pid in (50, 51):

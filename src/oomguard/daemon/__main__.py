@@ -23,10 +23,11 @@ def run(policy_path: str, state_dir: str, proc_root: str) -> int:
     """Do the same with these places, and standard streams that are set up."""
     use_small_pages()
     try:
+        procfs = Procfs(proc_root)
         require_descriptors()
         folder = open_state_folder(state_dir)
         folder.lock()
-        Service(policy_path, folder, Procfs(proc_root), open_sink()).run()
+        Service(policy_path, folder, procfs, open_sink()).run()
     except OomguardError as error:
         print(error.for_stderr, file=sys.stderr)
         return error.exit_code

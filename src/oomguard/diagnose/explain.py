@@ -18,6 +18,7 @@ from oomguard.policy.lint.lookalike import in_brackets, lookalike
 from oomguard.policy.regex_to_glob import literal
 from oomguard.policy.scalars import quoted
 from oomguard.policy.users import user_name
+from oomguard.reconcile.matching import is_being_started
 from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.preview import Preview
 from oomguard.report.explanation import Explanation, Tried
@@ -144,6 +145,8 @@ def _why_never(handle: ProcessHandle, planner: Planner) -> str:
         return "a zombie: it has ended and uses no memory, so no rule matches it"
     if handle.pid == INIT_PID:
         return "the init process: the kernel never kills it, so no rule matches it"
+    if is_being_started(handle):
+        return "systemd is about to run a service here: no rule matches it yet"
     return "oomguard itself: no rule matches it" if planner.matching.itself.covers(handle) else ""
 
 
@@ -168,7 +171,7 @@ def _try(
 def _found(unmet: str, process: Process) -> str | bytes:
     """Return the value on which a condition failed; names and cgroups may contain any character."""
     if unmet == "containers":
-        return "in a container"
+        return "in a container" if process.in_container else "perhaps in a container"
     if unmet == "scope":
         return f"an ancestor (parent {process.parent_pid}) matches as well"
     return next(row for row in CONDITIONS if row.key == unmet).found(process)

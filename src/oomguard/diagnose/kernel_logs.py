@@ -6,6 +6,7 @@ import gzip
 import lzma
 import os
 import select
+import stat
 import time
 import zlib
 from collections import OrderedDict
@@ -186,6 +187,8 @@ def _open(path: str) -> "Iterator[_Log]":
     name = "<stdin>" if is_stdin else printable(path)
     try:
         with BufferedReader(_Patient(0 if is_stdin else path, closefd=not is_stdin)) as file:
+            if _may_never_end(os.fstat(file.fileno())) and not file.isatty():
+                raise OomguardError(f"{name} is a device", hint="give a file, - for a pipe, or --kmsg")
             head = file.peek(_MAGIC_LENGTH)[:_MAGIC_LENGTH]
             for magic, command in _OTHERS.items():
                 if head.startswith(magic):
@@ -197,6 +200,12 @@ def _open(path: str) -> "Iterator[_Log]":
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise OomguardError(f"{name}: {said}", hint=_WITHOUT) from error
+
+
+def _may_never_end(found: os.stat_result) -> bool:
+    """Return whether it is a device such as /dev/zero, but not /dev/null."""
+    is_device = stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)
+    return is_device and found.st_rdev != os.makedev(1, 3)
 
 
 def _unpacked(file: "BufferedReader[_Patient]", head: bytes) -> "_Log":

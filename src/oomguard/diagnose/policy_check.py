@@ -11,7 +11,7 @@ from oomguard.diagnose.this_host import ThisHost, warn_if_hidden
 from oomguard.kernel.timeout import TooLongError, within
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load
-from oomguard.policy.source import name_of
+from oomguard.policy.source import STANDARD_INPUT, name_of
 from oomguard.reconcile.matching import MATCH_SECONDS
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def check_policy(path: str, host: ThisHost, *, alone: bool, with_host: bool) -> 
     name = name_of(path)
     try:
         facts = host.facts() if with_host else None
+        if with_host and path != STANDARD_INPUT:
+            load(path, alone=alone, lints=False)  # what `when:` leaves out here must be right, too
         policy, warnings = load(path, alone=alone, host=facts, trial=is_slow)
     except PolicyError as error:
         return Checked(name, host.with_policy_in_use(error, path).faults)

@@ -78,9 +78,12 @@ class ThisHost(NamedTuple):
             from oomguard.policy.load import load  # imports pydantic and PyYAML, which takes longest
 
             try:
-                policy = load(path, host=host, lints=False).policy
+                policy, warnings = load(path, host=host, lints=False)
             except PolicyError as error:
                 raise self.with_policy_in_use(error, path) from error
+            for fault in warnings:
+                if fault.code == "empty-file":
+                    complain(f"oomguard: {fault.one_line}")
         if policy.skipped:
             complain(f"oomguard: {policy.skipped}")
         return policy

@@ -5,6 +5,7 @@ import resource
 import sys
 from contextlib import suppress
 
+from oomguard.core.errors import OomguardError
 from oomguard.kernel.libc import call, libc
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
@@ -88,8 +89,11 @@ def parse_limit(limits: bytes, name: bytes) -> tuple[int, int]:
 
 def _own_limit(name: bytes) -> tuple[int, int]:
     # Not getrlimit(2): it calls prlimit64(2), which can also set limits, so sandboxes forbid it.
-    with open("/proc/self/limits", "rb") as file:
-        return parse_limit(file.read(), name)
+    try:
+        with open("/proc/self/limits", "rb") as file:
+            return parse_limit(file.read(), name)
+    except FileNotFoundError as error:
+        raise OomguardError("/proc is not a proc file system", hint="mount one there") from error
 
 
 def _number(text: bytes) -> int:

@@ -86,9 +86,14 @@ def read_alone(path: str) -> Sources:
     if path != STANDARD_INPUT:
         return (_read_source(path, path, folder=None, anybodys=True),)
     try:
-        return (Source(name_of(path), _content(0)),)
+        content = _content(0)
     except (_RefusedError, OSError) as error:
         return (Source(name_of(path), fault=_fault(name_of(path), error)),)
+    if content.strip():
+        return (Source(name_of(path), content),)
+    # A program before the pipe failed; an empty policy restores everything.
+    problem = Problem("empty-input", "is empty", "for a policy without rules, write a comment")
+    return (Source(name_of(path), fault=problem.at(name_of(path))),)
 
 
 def _read_folder(folder: str, *, anybodys: bool) -> Iterator[Source]:

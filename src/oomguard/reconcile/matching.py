@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from oomguard.core.budget import Budget
+from oomguard.core.cgroup import system_unit
 from oomguard.core.match import Matcher, first_unmet, search
 from oomguard.core.policy import Policy
 from oomguard.core.process import INIT_PID, Identity, UnknownFactError
@@ -26,10 +27,10 @@ MATCH_SECONDS = 0.02
 """CPU time that the `cmdline` patterns of one rule may take on one process."""
 
 
-def _is_being_started(handle: ProcessHandle) -> bool:
+def is_being_started(handle: ProcessHandle) -> bool:
     """Return whether systemd is about to run a service here; its value is not the service's yet."""
     is_possible = handle.stat.parent_pid == INIT_PID and _STARTING.fullmatch(handle.comm) is not None
-    return is_possible and handle.uids == (0, 0)
+    return is_possible and handle.uids == (0, 0) and system_unit(handle.cgroup) != ""
 
 
 class Itself(NamedTuple):
@@ -65,7 +66,7 @@ class Matching:
         if not found or handle.pid == INIT_PID or self.itself.covers(handle):
             return ()
         stat = handle.stat
-        return () if stat.is_kernel_thread or stat.is_zombie or _is_being_started(handle) else found
+        return () if stat.is_kernel_thread or stat.is_zombie or is_being_started(handle) else found
 
     def rules(self, handle: ProcessHandle) -> Iterable[tuple[Rule, UnknownFactError | None]]:
         """Return the rules that match a process or cannot be tried, as `Matcher.matches`."""
