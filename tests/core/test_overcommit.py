@@ -283,3 +283,10 @@ def test_what_lasted_under_a_limit_forbids_a_much_lower_one_after_a_reboot() -> 
     refusal = why_not_after(memory(committed_kib=0), peak, {MODE: 2, RATIO: 60})
     assert refusal is not None
     assert "peaked at 8.6 GiB on 2026-11-20" in refusal.reason
+
+
+def test_surplus_pages_in_use_count_even_if_no_more_are_allowed() -> None:
+    """Or the computed limit would be too generous once `nr_overcommit_hugepages` was lowered."""
+    host = memory(hugetlb_kib=4 * 2048, surplus_pages=4, huge_page_kib=2048)
+    none, four = ({MODE: 2, RATIO: 50, SURPLUS_PAGES: pages} for pages in (0, 4))
+    assert usable_limit_kib(host, none) == usable_limit_kib(host, four)

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from oomguard.core.change import SetSysctl, grouped
 from oomguard.core.entry import Entry
-from oomguard.core.overcommit import MODE, Memory
+from oomguard.core.overcommit import MODE, Memory, Peak
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.sysctl import SYSCTLS, after_writing
-from oomguard.core.sysctl_diff import diff_sysctls
+from oomguard.core.sysctl_diff import diff_sysctls, left_alone
 
 RATIO, KBYTES = "vm.overcommit_ratio", "vm.overcommit_kbytes"
 DIRTY_RATIO, DIRTY_BYTES = "vm.dirty_ratio", "vm.dirty_bytes"
@@ -250,3 +250,31 @@ def test_what_somebody_else_wrote_last_is_not_restored(
     kernel.write(name, value)
     kernel.apply(Policy())
     assert kernel.values[name] == value
+
+
+def test_a_sysctl_that_the_kernel_lacks_by_now_is_nothing_to_restore() -> None:
+    """Its module was removed."""
+    ledger = {"vm.swappiness": Entry(60, 10)}
+    assert diff_sysctls(Policy(), {}, None, ledger, cause="restore") == []
+    assert left_alone(Policy(), {}, ledger) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "actual", "entry"),
+    [(60, 10, Entry(60, 10)), (10, 60, Entry(60, 10, is_written=False))],
+    ids=["the original", "never written"],
+)
+def test_what_the_policy_wants_is_neither_restored_nor_drift(value: int, actual: int, entry: Entry) -> None:
+    """An exact value may be the original one, and what was never written was not changed by others."""
+    ledger = {"vm.swappiness": entry}
+    found = diff_sysctls(policy(swappiness=value), {"vm.swappiness": actual}, None, ledger, cause="policy")
+    assert [(change.after, change.cause) for change in found] == [(value, "policy")]
+
+
+def test_a_restore_of_the_hosts_own_limit_is_refused_for_no_peak() -> None:
+    """It was in force before oomguard came."""
+    host = Memory(16_777_216, 0, 0, 8_388_608, 1_048_576, 0, 2048, 12_000_000)
+    peak = Peak(15_000_000, "2026-11-01", "/x")
+    actual = {MODE: 0, RATIO: 50, KBYTES: 0}
+    (change,) = diff_sysctls(Policy(), actual, host, {MODE: Entry(2, 0)}, cause="restore", peak=peak)
+    assert (change.after, change.obstacle) == (2, None)

@@ -110,6 +110,7 @@ HOG, LAMB = "name: hog, oom_score_adj", "name: lamb, oom_score_adj"
         (f"{{{HOG}: {{at_least: 800}}}}, {{{LAMB}: {{at_least: 100}}}}", 900, ["lamb", 5]),
         (f"{{{HOG}: {{at_least: 800}}}}, {{{LAMB}: keep}}", 0, [900, "lamb", 5]),
         (f"{{user: {PERSON}, {HOG}: 800}}, {{user: {PERSON}, oom_score_adj: -500}}", 900, ["lamb", 5]),
+        (f"{{user: {PERSON}, {HOG}: 800}}, {{{LAMB}: keep}}", 900, ["lamb", 5]),
     ],
 )
 def test_a_high_value_of_its_own_frees_no_process(
@@ -525,3 +526,39 @@ def test_a_fork_that_is_reported_after_its_parent_ended_counts(
         proc.process(child, forked=True)
     assert changes(reconciler) == [800]
     assert proc.oom_score_adj(21) == 800
+
+
+def test_a_rule_that_lowered_a_process_holds_it_no_longer(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
+) -> None:
+    """Only what a rule raised must not choose less."""
+    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, oom_score_adj=300))
+    reconciler = Reconciler(policy(f"rules: [{{user: {PERSON}, {HOG}: 100}}]"), Ledger(), procfs)
+    assert changes(reconciler) == [100]
+    rename(proc, "sheep")
+    assert changes(reconciler) == [300]
+    proc.set_oom_score_adj(20, 0)
+    assert changes(reconciler) == []
+
+
+@pytest.mark.parametrize("own", [0, 800])
+@pytest.mark.parametrize(("uid", "after"), [(PERSON, {19: 800, 20: 800}), (0, {19: 800, 20: 0})])
+def test_a_parent_that_takes_the_name_frees_no_child_of_a_user(
+    proc: FakeProc,
+    procfs: Procfs,
+    policy: Callable[[str], Policy],
+    uid: int,
+    after: dict[int, int],
+    own: int,
+) -> None:
+    """Under `scope: main` it is the topmost then; of root's, the child is none any more."""
+    proc.process(Process(Identity(19, 1), b"sheep", uid=uid))
+    proc.process(Process(Identity(20, 2), b"hog", parent_pid=19, uid=uid, oom_score_adj=own))
+    reconciler = Reconciler(policy(f"rules: [{{{HOG}: 800, scope: main}}]"), Ledger(), procfs)
+    assert changes(reconciler) == ([800] if own == 0 else [])
+    (proc.root / "19/comm").write_text("hog\n")
+    changes(reconciler)
+    if own == 800:
+        proc.set_oom_score_adj(20, 0)
+        changes(reconciler)
+    assert proc.oom_score_adjs() == after

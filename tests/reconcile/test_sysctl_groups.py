@@ -467,3 +467,12 @@ def test_after_any_failures_a_group_is_all_or_none_and_a_restore_gives_back_the_
         reconciler.adopt(Policy())
         bring(reconciler, "restore")
     assert proc.sysctls() == start
+
+
+def test_what_is_refused_is_tried_at_each_pass(proc: FakeProc, procfs: Procfs) -> None:
+    """Only what the kernel denied waits longer each time."""
+    proc.sysctl("vm.min_free_kbytes", 67584)
+    asked = Policy(sysctls=(SysctlSetting("vm.min_free_kbytes", 1 << 40, "f", 1),))
+    reconciler = Reconciler(asked, Ledger(), procfs)
+    for now in (0.0, 0.1):
+        assert [one.result for one in reconciler.sysctls("resync", now)] == ["refused"]
