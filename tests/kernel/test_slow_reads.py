@@ -14,7 +14,7 @@ import pytest
 from oomguard.core.process import UnknownFactError
 from oomguard.kernel.libc import libc
 from oomguard.kernel.procfs import Procfs
-from oomguard.kernel.slow_reads import SlowReads, Spender
+from oomguard.kernel.slow_reads import SlowReads, Spender, patient_reads
 
 _T = TypeVar("_T")
 ROOT = Spender("pid 1", is_root=True)
@@ -135,7 +135,7 @@ def test_one_hung_process_of_root_hides_no_other(pipe: tuple[int, int]) -> None:
 
 def test_a_process_that_ends_while_it_is_waited_for_is_paid_for_all_the_same(pipe: tuple[int, int]) -> None:
     """It can share its memory with another, on which the read hangs after it is gone."""
-    reads, procfs = SlowReads(deadline_seconds=0.05), Procfs()
+    reads, procfs = SlowReads(deadline_seconds=0.05), Procfs(slow_reads=patient_reads())
     begun, before = time.monotonic(), len(os.listdir("/proc/self/task"))
     for _ in range(50):
         with subprocess.Popen(["/bin/sleep", "60"], user=65534 if os.geteuid() == 0 else None) as process:

@@ -76,7 +76,7 @@ class Inheritance:
                 return False
         # Protections do not show a floor that the process itself had from a rule, as it started before; the
         # entry that it had then does.
-        is_moved = origin is not None and origin.moved_floor
+        is_moved = origin is not None and origin.moved_floor and origin.given < origin.original
         protections = self._ledger.protections
         if not protections and not is_moved:
             return False
