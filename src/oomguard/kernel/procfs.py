@@ -326,8 +326,10 @@ class ProcessHandle:
     def read_status(self, folder: str = "") -> Status:
         """Read the status file, or that of a thread, whose `folder` is `task/TID/`."""
         file = f"{folder}status"
-        read = lambda: self._procfs.read_held(self.fd, file, self._owner)  # noqa: E731
-        return Status(self._procfs.slow_reads.read_long(read, self._payer))
+        procfs = self._procfs
+        return Status(
+            procfs.slow_reads.read_long(lambda: procfs.read_held(self.fd, file, self._owner), self._payer)
+        )
 
     def _owner(self) -> Spender:
         """Return the account for a file that holds the memory of another user's process. Raises nothing."""
