@@ -181,7 +181,7 @@ def write_order(
     """Return `names` in the order to write them.
 
     A change to strict accounting writes the limits first and the mode last, a change from it the mode first.
-    Under strict accounting, what raises the limit comes first. So no limit below both the old and the new
+    Under strict accounting, what lowers the limit comes last. So no limit below both the old and the new
     one is ever in force.
     """
     was_strict, is_strict = actual.get(MODE) == STRICT, final.get(MODE) == STRICT
@@ -189,10 +189,9 @@ def write_order(
     def rank(name: str) -> int:
         if name == MODE:
             return 2 if is_strict and not was_strict else -2
-        if not was_strict or memory is None or name not in KNOBS:
+        if not was_strict or memory is None:
             return 0
-        gain = usable_limit_kib(memory, after_writing(actual, {name: final[name]}))
-        gain -= usable_limit_kib(memory, actual)
-        return (gain < 0) - (gain > 0)
+        after = after_writing(actual, {name: final[name]})
+        return int(usable_limit_kib(memory, after) < usable_limit_kib(memory, actual))
 
     return sorted(names, key=rank)

@@ -130,7 +130,7 @@ def _with_bonus(report: Report, era: Era, total: int | None, assumed: list[str])
 
     The report has the uid of a process, but not its capabilities.
     """
-    if era.root_bonus == "none" or not any(task.uid == 0 for task in report.tasks):
+    if era.root_bonus == "none":
         return era
     plain, choice = era._replace(root_bonus="none"), report.choice
     task = None if choice is None else next((one for one in report.tasks if one.pid == choice.pid), None)
@@ -177,8 +177,7 @@ def rank_tasks(tasks: Sequence[Task], values: Sequence[int], total_pages: int, e
 def task_badness(task: Task, value: int, total_pages: int, era: Era) -> int | None:
     """Return the badness that a row of the task table has with that `oom_score_adj`."""
     usage = Usage(task.rss, task.swap, task.page_tables)
-    is_admin = task.uid == 0 and era.root_bonus != "none"
-    return badness(usage, value, total_pages, era=era, is_admin=is_admin)
+    return badness(usage, value, total_pages, era=era, is_admin=task.uid == 0)
 
 
 def share_of(place: Place, finding: Finding) -> float | None:

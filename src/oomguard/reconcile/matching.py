@@ -90,7 +90,7 @@ class Matching:
     def search(self, pattern: re.Pattern[str], text: str, handle: ProcessHandle) -> bool:
         """Search a process's command line. UnknownFactError: that takes too long."""
         spent = self._pattern_time
-        if spent and spent.is_spent(handle.spender().key, time.monotonic()):
+        if spent.is_spent(handle.spender().key, time.monotonic()):
             raise TooLongError(
                 f"`cmdline` patterns took too long on other processes of {handle.spender().key}"
             )
