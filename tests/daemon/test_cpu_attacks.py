@@ -29,6 +29,7 @@ def attacking(code: str) -> Iterator[tuple[int, Callable[[], None]]]:
         assert process.stdin is not None
         try:
             yield process.pid, process.stdin.close
+            assert process.poll() is None, "it ended by itself"
         finally:
             process.kill()
 

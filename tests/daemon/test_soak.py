@@ -219,6 +219,7 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(tmp_path: Path, soak: Soa
                 trouble.go_on(trouble.mild, seconds=WARM_UP_SECONDS, soak=soak)
                 samples = trouble.go_on(trouble.mild, seconds=half - WARM_UP_SECONDS, soak=soak)
                 seconds = time.monotonic() - began
+            assert churned.started > 0
             soak.say(f"{churned.started} programs, {churned.started / seconds:.0f}/s")
 
             daemon.policy.write_text(policy(432))

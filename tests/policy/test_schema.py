@@ -1,6 +1,7 @@
 """The JSON Schema: what editors are told agrees with what the loader does."""
 
 import json
+import re
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -216,6 +217,10 @@ def test_the_shipped_main_file_is_the_administrators_alone() -> None:
         "vm.panic_on_oom",
         "kernel.panic",
     ]
+    fields = {"commit_headroom": "commit_headroom_percent", "resync_interval": "resync_interval_seconds"}
+    for key in ("commit_headroom", "force", "resync_interval"):
+        (shown,) = re.findall(rf"^# {key}: (\S+)$", text, re.MULTILINE)
+        assert yaml.safe_load(shown) == getattr(Policy(), fields.get(key, key)), key
 
 
 def test_case_files_that_are_read_are_those_that_the_schema_accepts() -> None:

@@ -49,7 +49,7 @@ def test_a_command_line_that_never_comes_holds_up_nobody(installed: Service) -> 
             installed.wait_for_value(f"/proc/{prompt}/oom_score_adj", 300)
         threads = vm.run(f"cat /proc/{pid}/task/*/stat | sed 's/.*) //' | cut -c1").stdout.split()
         assert len(threads) <= 4, "one that waits for alice, two that read, and the main thread"
-        assert vm.run(f"sed 's/.*) //' /proc/{pid}/stat | cut -c1").stdout.strip() in "RS"
+        assert vm.run(f"sed 's/.*) //' /proc/{pid}/stat | cut -c1").stdout.strip() in ("R", "S")
         for verb in ("plan", "rank", "check --host", "explain vm-prompt", "explain 1", "advise", "status"):
             done = vm.run(f"timeout -s KILL 60 oomguard {verb}", check=False, timeout_seconds=120)
             assert done.code in (0, 1, 3), f"{verb}: {done}"

@@ -127,4 +127,6 @@ def test_service_has_no_way_to_the_log_but_what_it_was_given(installed: Service)
     assert not effective & 1 << 34  # CAP_SYSLOG
     assert not any("kills are counted" in limit for limit in installed.status()["limits"])
     open_it = f"nsenter --target {pid} --mount -- head -c 1 /dev/kmsg"
-    assert vm.run(open_it, check=False).code != 0
+    denied = vm.run(open_it, check=False)
+    assert denied.code != 0
+    assert "kmsg" in denied.stderr

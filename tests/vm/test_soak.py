@@ -130,7 +130,8 @@ class Trouble:
         """Do one of the attacks, for some seconds."""
         self.say(f"        {how}, for 20 s")
         code = attacker(how, "vm-brief")
-        self.vm.run(["timeout", "20", "/usr/bin/python3", "-c", code], user="alice", check=False)
+        done = self.vm.run(["timeout", "20", "/usr/bin/python3", "-c", code], user="alice", check=False)
+        assert done.code == 124, f"it ended by itself: {done}"
 
     def hold_up(self) -> None:
         """Stop the daemon for a while, so that events are lost."""
@@ -276,6 +277,7 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(installed: Service, soak:
             ]
             seconds = time.monotonic() - began
         started = [int(number) for number in re.findall(r"(\d+) programs in", churned(installed, since))]
+        assert sum(started) > 0
         restarts = vm.run(["systemctl", "show", "-P", "NRestarts", UNIT]).stdout.strip()
         say(
             f"{sum(started)} programs in {seconds:.0f} s, {sum(started) / seconds:.0f}/s; {restarts} restarts"

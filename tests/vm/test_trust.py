@@ -246,9 +246,10 @@ def test_a_cgroup_too_deep_to_be_printed_is_below_its_users_manager(installed: S
         vm.run(f"{own} --scope --unit=vm-dive vm-dive >/dev/null 2>&1 &")
         wait_for_values(vm, "vm-deep", 500, count=1)
         pid = vm.run("pgrep -x vm-deep").stdout.strip()
-        vm.run(f"runuser -u alice -- sh -c 'echo 0 >/proc/{pid}/oom_score_adj'", check=False)
+        vm.run(f"runuser -u alice -- sh -c 'echo 0 >/proc/{pid}/oom_score_adj'")
         wait_for_values(vm, "vm-deep", 500, count=1)
-        assert vm.run(f"oomguard explain {pid} && oomguard check --host", check=False).code in (0, 78)
+        vm.run(f"oomguard explain {pid}")
+        assert vm.run("oomguard check --host", check=False).code in (0, 78)
         assert installed.is_active
         vm.put("/usr/local/bin/vm-surface", f"#!/usr/bin/python3{SURFACE}", mode=0o755)
         vm.run(f"vm-surface {pid} && systemctl restart user@1000.service")
