@@ -32,6 +32,11 @@ def main() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except MemoryError:
+        _complain(
+            "oomguard: not enough memory\n  free some; `oomguard restore` and `oomguard rank` need least"
+        )
+        return 1
     except BrokenPipeError:
         return 141  # the reader of the output went away, as `head` does
     except OSError as error:

@@ -206,6 +206,24 @@ sys.exit(main())
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+@pytest.mark.parametrize("verb", [["status"], ["plan", "--policy", "/dev/null"]])
+def test_a_verb_without_memory_prints_no_traceback(verb: list[str]) -> None:
+    """As where strict overcommit is used up: that is when an administrator asks."""
+    program = f"""
+import resource, sys
+sys.argv[1:] = {verb}
+import oomguard.cli.main, oomguard.diagnose.host_status, oomguard.policy.load
+from oomguard.__main__ import main
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 200_000, used + 200_000))
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "not enough memory" in done.stderr or "Cannot allocate memory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("verb", ["check", "plan"])
 def test_lines_are_broken_for_a_terminal_only(tmp_path: Path, verb: str) -> None:
     """A fault goes on below its place, whether it is the answer or an error; in a pipe it is one line."""

@@ -6,7 +6,7 @@ from contextlib import suppress
 from oomguard.core.policy import FIRST_PERSON_UID, LOGIN_DEFS, SUBUID_FILE, USERS_FILE
 from oomguard.core.text import printable
 
-_SIZE_LIMIT = 1 << 24
+_SIZE_LIMIT, _BLOCK = 1 << 24, 1 << 16
 _UID_MAX = (1 << 32) - 2
 
 
@@ -91,5 +91,10 @@ def first_person_uid(files: tuple[str, ...] = LOGIN_DEFS) -> int:
 def _read(file: str) -> bytes | None:
     """Return the beginning of a file, None if it cannot be read."""
     with suppress(OSError), open(file, "rb") as opened:
-        return opened.read(_SIZE_LIMIT)
+        content = bytearray()
+        while len(content) < _SIZE_LIMIT and (
+            block := opened.read(_BLOCK)
+        ):  # all at once takes all in memory
+            content += block
+        return bytes(content)
     return None

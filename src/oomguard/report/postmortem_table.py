@@ -189,7 +189,7 @@ _WHY_UNREAD: dict[Why, str] = {
     "another program": "another program wrote it",
     "no message of its own": "it may be part of another message, which a user can forge",
     "unknown prefix": "the lines around it have another prefix",
-    "unknown form": "no kernel is known to print it so",
+    "unknown form": "no known kernel prints such a line",
     "no kill before": "the line about the kill, which comes before it, is missing",
     "words about a kill": "it speaks of a kill, but is no report",
 }
