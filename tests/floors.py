@@ -14,7 +14,7 @@ class FakePrivilege(Privilege):
     """CAP_SYS_RESOURCE in the tree. `is_permitted` may be raised, `is_effective` counts now."""
 
     def __init__(self, *, is_permitted: bool = True, moves_every_floor: bool = False) -> None:
-        self.is_permitted = self.moves_floors = is_permitted
+        self.is_permitted = is_permitted
         self.moves_every_floor = moves_every_floor
         self.is_effective = moves_every_floor
 

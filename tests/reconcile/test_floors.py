@@ -60,35 +60,6 @@ def test_a_raise_leaves_the_floor(host: Host) -> None:
     assert [effective for *_, effective in host.kernel.writes] == [False, False]
 
 
-def test_who_lowers_itself_below_a_rule_that_raises_does_so_once(host: Host) -> None:
-    """It would again after each correction, and have its own value nearly all of the time."""
-    host.give(800)
-    host.proc.set_oom_score_adj(PID, 5)
-    assert [outcome.change.cause for outcome in host.give(800)] == ["drift"]
-    assert host.state == (800, 800)
-    host.proc.set_oom_score_adj(PID, 900)
-    host.give(800)
-    assert host.state == (800, 800)
-    host.give(600)
-    assert host.state == (600, 0), "another value is as the first one"
-    host.give()
-    assert host.state == (0, 0)
-
-
-def test_without_the_privilege_a_value_is_corrected_all_the_same(tmp_path: Path) -> None:
-    """Each time, and nothing says that a floor was moved."""
-    host = Host(tmp_path, privilege=FakePrivilege(is_permitted=False))
-    for _ in range(2):
-        host.give(800)
-        host.proc.set_oom_score_adj(PID, 5)
-    host.give(800)
-    assert host.state == (800, 0)
-    entry = host.ledger.entry(Identity(PID, PID))
-    assert entry is not None
-    assert not entry.moved_floor
-    host.kernel.close()
-
-
 def test_a_lowering_moves_the_floor_and_a_restore_moves_it_back(host: Host) -> None:
     """Put back without the privilege, it could return to immunity whenever it likes."""
     host.give(-900)

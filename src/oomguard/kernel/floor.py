@@ -17,9 +17,6 @@ class Privilege:
     moves_every_floor = False
     """Whether the capability cannot be taken out of effect, so that each write moves a floor."""
 
-    moves_floors = False
-    """Whether a write in a block of `raised` moves a floor."""
-
     @contextmanager
     def raised(self) -> Iterator[bool]:
         """Put the capability into effect for the block; yield whether it is."""
@@ -34,7 +31,6 @@ class SysResource(Privilege):
             drop_effective(CAP_SYS_RESOURCE)
         except OSError:  # a sandbox forbids capset(2)
             self.moves_every_floor = has(own_sets().effective, CAP_SYS_RESOURCE)
-        self.moves_floors = has(own_sets().permitted, CAP_SYS_RESOURCE)
 
     @contextmanager
     def raised(self) -> Iterator[bool]:

@@ -242,11 +242,9 @@ def _write_rule(
     privilege: Privilege,
 ) -> None:
     """Write a rule's value, first to the ledger and then to the process."""
-    # A process that lowered itself would do so again after each correction: its floor keeps it from that.
-    pins = change.cause == "drift" and change.after > change.before and privilege.moves_floors
-    moved_floor = change.moved_floor or pins or privilege.moves_every_floor
+    moved_floor = change.moved_floor or privilege.moves_every_floor
     entry = intended(known, change.own, change.before, change.after, now_ticks, moved_floor=moved_floor)
-    if moved_floor and not pins and change.after >= change.own and not privilege.moves_every_floor:
+    if moved_floor and change.after >= change.own and not privilege.moves_every_floor:
         # The rule no longer lowers it: restore its original value and floor; the next write need not move it.
         _write(change.own, handle, privilege, moves_floor=True)
         entry = entry._replace(moved_floor=False)
