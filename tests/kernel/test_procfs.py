@@ -636,3 +636,47 @@ def test_root_of_a_user_namespace_is_not_the_hosts(proc: FakeProc, procfs: Procf
     with handle:
         assert handle.may_lower_itself is not is_own
         assert handle.spender().is_root is not is_own
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "is_hosts"),
+    [
+        ("/", True),
+        ("/system.slice/a.service", True),
+        ("/user.slice/user-0.slice/session-1.scope", True),
+        ("/system.slice/docker-1.scope", False),
+        ("/kubepods.slice/pod1.slice/cri-containerd-a", False),
+    ],
+)
+def test_root_of_a_container_is_read_in_a_thread(
+    proc: FakeProc, procfs: Procfs, monkeypatch: pytest.MonkeyPatch, cgroup: str, *, is_hosts: bool
+) -> None:
+    """With /dev/fuse it can keep its readers waiting as users can; no thread is taken for the host's root."""
+    readers: dict[str, bool] = {}
+
+    def read(directory: int, path: str) -> bytes:
+        readers[path] = threading.current_thread() is threading.main_thread()
+        return read_whole(directory, path)
+
+    monkeypatch.setattr("oomguard.kernel.procfs.read_whole", read)
+    proc.process(Process(Identity(12, 1), b"x", cgroup=cgroup))
+    handle = procfs.open(12)
+    assert handle is not None
+    with handle:
+        _ = handle.identity, handle.uid
+    assert readers == {"cgroup": True, "stat": is_hosts, "status": is_hosts}
+
+
+def test_users_cannot_keep_services_from_being_read(proc: FakeProc, procfs: Procfs) -> None:
+    """Some of the threads are left to them."""
+    for pid, cgroup, is_service in (
+        (12, "/system.slice/postgresql.service", True),
+        (13, "/user.slice/user-26.slice/session-1.scope", False),
+        (14, "/system.slice/docker-1.scope", False),
+    ):
+        proc.process(Process(Identity(pid, 1), b"x", uid=26, cgroup=cgroup))
+        os.chown(proc.root / str(pid), 26, 26)
+        handle = procfs.open(pid)
+        assert handle is not None
+        with handle:
+            assert handle._owner().is_root is is_service

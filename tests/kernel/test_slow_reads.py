@@ -257,3 +257,44 @@ def test_a_descriptor_that_cannot_be_duplicated_loses_no_thread() -> None:
             reads.call(-1, never, user(1))
     assert answer_later(reads, lambda _: 7, user(1)) == 7
     assert len(os.listdir("/proc/self/task")) == threads
+
+
+def test_who_ends_while_it_is_read_is_charged_to_its_user(pipe: tuple[int, int]) -> None:
+    """Afterwards nobody knows whose it was: one user could take all threads in the name of the ended."""
+    reads = SlowReads(deadline_seconds=0.01).for_held()
+    for _ in range(10):
+        begun: list[int] = []
+
+        def read(fd: int, begun: list[int] = begun) -> bytes:
+            begun.append(fd)
+            return os.read(fd, 1)
+
+        def who(begun: list[int] = begun) -> Spender:
+            return Spender("ended" if begun else "user-1.slice", is_root=False)
+
+        with pytest.raises(UnknownFactError):
+            reads.call(pipe[0], read, who)
+    assert reads.stuck <= 2
+    assert answer_later(reads, lambda _: 7, user(2)) == 7
+    os.write(pipe[1], b"xx")
+    wait_until_free(reads)
+
+
+def test_waits_of_held_files_are_charged_and_work_is_not() -> None:
+    """A file server may answer just before the deadline, each time; a long file is charged by its length."""
+    reads = SlowReads(deadline_seconds=0.02).for_held()
+    refused = 0
+    for _ in range(20):
+        try:
+            reads.call(0, lambda _: time.sleep(0.05), user(1))
+        except UnknownFactError:
+            refused += 1
+    assert refused >= 10
+
+    def work(_: int) -> int:
+        end = time.thread_time() + 0.015
+        while time.thread_time() < end:
+            pass
+        return 7
+
+    assert [answer_later(reads, work, user(2)) for _ in range(20)] == [7] * 20

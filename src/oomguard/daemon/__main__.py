@@ -1,6 +1,7 @@
 """`python -m oomguard.daemon POLICY STATE_DIR PROC`: what `oomguard run` becomes."""
 
 import sys
+from contextlib import closing
 
 from oomguard.core.errors import OomguardError
 from oomguard.daemon.privileges import require_descriptors
@@ -25,9 +26,9 @@ def run(policy_path: str, state_dir: str, proc_root: str) -> int:
     try:
         procfs = Procfs(proc_root)
         require_descriptors()
-        folder = open_state_folder(state_dir)
-        folder.lock()
-        Service(policy_path, folder, procfs, open_sink()).run()
+        with closing(open_state_folder(state_dir)) as folder:  # a thread that hangs may outlive this one
+            folder.lock()
+            Service(policy_path, folder, procfs, open_sink()).run()
     except OomguardError as error:
         print(error.for_stderr, file=sys.stderr)
         return error.exit_code

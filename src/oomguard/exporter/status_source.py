@@ -2,8 +2,9 @@
 
 import os
 import time
+from contextlib import suppress
 
-from oomguard.core.process import Identity
+from oomguard.core.process import Identity, UnknownFactError
 from oomguard.core.text import printable
 from oomguard.kernel.procfs import Procfs
 from oomguard.report.status_file import SIZE_LIMIT, STATUS_FILE, StatusFile
@@ -49,12 +50,17 @@ class StatusSource:
         """
         if self._procfs.is_alive(status.identity):
             self._seen = status.identity
-        elif status.identity in (self._seen, self._procfs.identity(status.pid)):  # the latter is a zombie
+        elif status.identity in (self._seen, self._found(status.pid)):  # the latter is a zombie
             return f"{printable(self.path)} is left over: pid {status.pid} is not running"
         if status.is_overdue(now):
             since = time.strftime("%F %T", time.localtime(max(status.written_at, 0)))
             return f"{printable(self.path)} is stale: last written {since}; oomguard hangs or is not running"
         return ""
+
+    def _found(self, pid: int) -> Identity | None:
+        with suppress(UnknownFactError):
+            return self._procfs.identity(pid)
+        return None
 
     def _log(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:

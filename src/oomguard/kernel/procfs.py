@@ -62,7 +62,7 @@ class Procfs:
     def __init__(self, root: str = "/proc", slow_reads: SlowReads | None = None) -> None:
         self.root = root
         self.slow_reads = slow_reads or SlowReads()
-        self._held_reads = self.slow_reads.for_held()
+        self.held_reads = self.slow_reads.for_held()
         try:
             self.fd = os.open(root, _DIRECTORY)
         except OSError as error:
@@ -130,15 +130,6 @@ class Procfs:
     def write(self, path: str, text: bytes) -> None:
         """Write a file by its path below the root, in one write."""
         write_file(self.fd, path, text)
-
-    def read_held(self, directory: int, path: str, owner: "Callable[[], Spender]") -> bytes:
-        """Read a file of an open process for which the kernel holds the process's memory meanwhile.
-
-        In a thread if the process may be a user's, with `owner` as its account: see `slow_reads`.
-        """
-        if os.fstat(directory).st_uid == 0:  # the effective uid (fs/proc/base.c:task_dump_owner)
-            return read_whole(directory, path)
-        return self._held_reads.call(directory, lambda fd: read_whole(fd, path), owner, path)
 
     def identity(self, pid: int) -> Identity | None:
         """Return the identity of the process with this pid, None if it does not exist or is hidden.
@@ -225,6 +216,11 @@ def _no_proc(root: str, reason: str) -> OomguardError:
     )
 
 
+def _is_hosts(cgroup: str) -> bool:
+    """Return whether no runtime puts a container into a cgroup, so that root there is the host's."""
+    return cgroup in ("/", "/init.scope") or in_system_service(cgroup) or in_user_slice(cgroup)
+
+
 class ProcessHandle:
     """An open process. Facts are read on first access, and kept.
 
@@ -242,6 +238,7 @@ class ProcessHandle:
         self._status: Status | None = None
         self._identity: Identity | None = None
         self._uids: tuple[int, int] | None = None
+        self._is_hosts: bool | None = None
         self._value_fd = -1
         self.is_to_write = False
         """Whether the first read of the value opens it for writing, too: two calls less."""
@@ -270,7 +267,27 @@ class ProcessHandle:
 
     def read_stat(self, folder: str = "") -> Stat:
         """Read the stat file, or that of a thread, whose `folder` is `task/TID/`."""
-        return parse_stat(self._procfs.read_held(self.fd, f"{folder}stat", self._owner))
+        return parse_stat(self._read_held(f"{folder}stat"))
+
+    def _read_held(self, path: str) -> bytes:
+        """Read a file for which the kernel holds the process's memory meanwhile.
+
+        In a thread, unless the process is of the host's root: see `slow_reads`.
+        """
+        # The folder's owner is the effective uid (fs/proc/base.c:task_dump_owner).
+        if os.fstat(self.fd).st_uid == 0 and self._is_where_no_containers_root_is:
+            return read_whole(self.fd, path)
+        return self._procfs.held_reads.call(self.fd, lambda fd: read_whole(fd, path), self._owner, path)
+
+    @property
+    def _is_where_no_containers_root_is(self) -> bool:
+        if self._is_hosts is None:
+            try:
+                cgroup = self._read_cgroup() or _UNKNOWN
+            except FileNotFoundError:  # without cgroups there are no containers; or it has ended
+                cgroup = "/"
+            self._is_hosts = _is_hosts(cgroup)
+        return self._is_hosts
 
     def read_name_and_stat(self) -> None:
         """Read the name from the stat file, too: one file less, where both are needed."""
@@ -313,7 +330,7 @@ class ProcessHandle:
                     # Root does not attack itself: if one of its processes hangs, others are still read.
                     return Spender(f"pid {self.pid}", is_root=True)
             return Spender(self.budget_key, is_root=False)
-        except GONE:
+        except OSError:
             return _ENDED
 
     @property
@@ -326,17 +343,18 @@ class ProcessHandle:
     def read_status(self, folder: str = "") -> Status:
         """Read the status file, or that of a thread, whose `folder` is `task/TID/`."""
         file = f"{folder}status"
-        procfs = self._procfs
-        return Status(
-            procfs.slow_reads.read_long(lambda: procfs.read_held(self.fd, file, self._owner), self._payer)
-        )
+        return Status(self._procfs.slow_reads.read_long(lambda: self._read_held(file), self._payer))
 
     def _owner(self) -> Spender:
-        """Return the account for a file that holds the memory of another user's process. Raises nothing."""
+        """Return the account for a file that holds the process's memory. Raises nothing.
+
+        Users cannot take the threads that are left to services.
+        """
         try:
-            return Spender(self._payer(), is_root=False)
-        except GONE:
+            key = self._payer()
+        except OSError:
             return _ENDED
+        return Spender(key, is_root=key.endswith(".service (unprivileged)"))
 
     def _payer(self) -> str:
         """Return the account for a long `status`, found without it; "" for root, which is not charged.
@@ -347,8 +365,7 @@ class ProcessHandle:
         owner = os.fstat(self.fd).st_uid
         if owner != 0 or self.in_user_namespace:  # in one, root owns what is not dumpable
             return budget_key(cgroup, owner or NOBODY)
-        is_hosts = cgroup in ("/", "/init.scope") or in_system_service(cgroup) or in_user_slice(cgroup)
-        return "" if is_hosts else budget_key(cgroup, owner)
+        return "" if _is_hosts(cgroup) else budget_key(cgroup, owner)
 
     def forget_status(self) -> None:
         """Read the status again on the next access, because its parent may have ended."""

@@ -96,6 +96,7 @@ class SlowReads:
         self._deadline = deadline_seconds
         self._is_patient = is_patient
         self._is_for_held = is_for_held
+        self._starved_after = deadline_seconds if is_for_held else STARVED_SECONDS
         self._budget = Budget(capacity=deadline_seconds, refill=REFILL)
         self._long = Budget(capacity=_LONG_VERB_SECONDS if is_patient else _LONG_SECONDS, refill=REFILL)
         self._idle: list[_Worker] = []
@@ -125,18 +126,20 @@ class SlowReads:
         if there is no answer in time, or the budget is spent. If the thread only lacked a processor, the
         next call for the same file (`what` names it) gets the answer.
         """
+        who: Spender | None = None
         if self._stuck or self._late or self._budget:
             self._reap()
             late = self._late.pop(_key(fd, what), None)
             if late is not None:
                 found: _T = late.answer()
                 return found
-            self._admit(spender())
+            who = spender()  # while it lives: afterwards nobody knows whose it was
+            self._admit(who)
         if not self._idle:
             self._idle.append(_Worker())
         job = _Read(fd, read, what)
         worker = self._idle.pop()
-        is_done = worker.run(job, min(self._deadline, STARVED_SECONDS))
+        is_done = worker.run(job, min(self._deadline, self._starved_after))
         is_starved = not is_done and worker.waits_for_a_processor()
         while not is_done and (self._is_patient or not is_starved):
             is_done = worker.wait(self._deadline)
@@ -145,12 +148,14 @@ class SlowReads:
                 break
         if is_done:
             self._idle.append(worker)
-            if job.took > UNNOTICED_SECONDS and not self._is_for_held:
-                waited = max(0.0, job.took - worker.lost_seconds())
-                self._budget.charge(spender().key, waited, time.monotonic())
+            if job.took > UNNOTICED_SECONDS:
+                # `read_long` charges the time that a long file takes the kernel.
+                waited = job.took - worker.lost_seconds() - (job.ran if self._is_for_held else 0.0)
+                if waited > UNNOTICED_SECONDS:
+                    self._budget.charge((who or spender()).key, waited, time.monotonic())
             answer: _T = job.answer()
             return answer
-        who = spender()
+        who = who or spender()
         self._stuck[worker] = who, job
         if is_starved:
             job.is_wanted = not self._is_for_held
@@ -195,10 +200,11 @@ class SlowReads:
         if self._budget.is_spent(who.key, now):
             raise UnknownFactError(waits)
         is_full = len(self._stuck) >= (_STUCK_LIMIT if who.is_root else _STUCK_OTHERS)
-        ahead = [worker for worker, (whose, _) in self._stuck.items() if is_full or whose == who]
-        if ahead:
-            is_starved = any(worker.waits_for_a_processor() for worker in ahead)
-            raise UnknownFactError(waits, is_transient=is_starved)
+        own = [worker for worker, (whose, _) in self._stuck.items() if whose == who]
+        if own or is_full:
+            is_starved = any(worker.waits_for_a_processor() for worker in own or self._stuck)
+            why = waits if own else "reading processes of other users takes too long"
+            raise UnknownFactError(why, is_transient=is_starved)
 
     def _reap(self) -> None:
         """Reuse threads that are done, and keep answers that are still wanted."""
