@@ -22,10 +22,11 @@ from oomguard.__main__ import main
 from oomguard.cli import overview
 from oomguard.core.decide import Rights
 from oomguard.core.peaks import LASTING_SECONDS
-from oomguard.core.process import Identity, Process
+from oomguard.core.process import Identity, Process, UnknownFactError
 from oomguard.diagnose import this_host
 from oomguard.diagnose.overview import observe_overview
 from oomguard.diagnose.this_host import ThisHost
+from oomguard.kernel.procfs import ProcessHandle
 from oomguard.policy.load import load
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.report.status_file import Complaint, ContendedValue, RuleStatus, SysctlStatus, encode_status
@@ -368,6 +369,26 @@ def test_explain_says_that_systemd_is_about_to_start_a_service(oomguard: Oomguar
     proc.process(Process(Identity(41, 1), b"12345", parent_pid=1, cgroup="/"))
     assert "systemd is about to run a service here" in oomguard("explain", "40").out
     assert "systemd" not in oomguard("explain", "41").out.partition("\n")[2].replace("systemd-", "")
+
+
+def test_what_cannot_be_read_is_not_said_to_be_restored(
+    oomguard: Oomguard, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package that is removed keeps the ledger then."""
+    oomguard("apply")
+    read = ProcessHandle._read_held
+
+    def hang(handle: ProcessHandle, path: str) -> bytes:
+        if handle.pid == 13:
+            raise UnknownFactError("reading it took too long")
+        return read(handle, path)
+
+    monkeypatch.setattr(ProcessHandle, "_read_held", hang)
+    for verb in ("apply", "restore"):
+        run = oomguard(verb)
+        assert (run.code, "reading it took too long" in run.err) == (1, True), verb
+    assert proc.oom_score_adj(13) == 300
+    monkeypatch.undo()
 
 
 def test_a_log_that_never_ends_is_refused(oomguard: Oomguard) -> None:

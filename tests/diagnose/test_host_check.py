@@ -218,7 +218,7 @@ def test_rules_of_systemd_oomd_are_named_where_something_is_protected(
 
 
 def test_a_unit_that_systemd_stops_whole_is_named_where_one_process_is_chosen(
-    check: Check, root: Path, proc: FakeProc
+    check: Check, root: Path, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By OOMPolicy=, which is `stop` unless the unit or the manager says so, or the unit has Delegate=."""
     put(root, "sys/fs/cgroup/cgroup.controllers", "memory\n")
@@ -238,6 +238,9 @@ def test_a_unit_that_systemd_stops_whole_is_named_where_one_process_is_chosen(
     assert "of app-web.scope" in check(rule % "tab")["unit-stops"].message
     assert "/user.conf, DefaultOOMPolicy" in check(rule % "tab")["unit-stops"].hint
     assert check(rule % "job") == check("rules: [{name: db, oom_score_adj: -300}]") == {}
+    with monkeypatch.context() as patched:
+        patched.setattr("oomguard.diagnose.host_check._VENDOR", "/")
+        assert check(rule % "db") == {}, "no administrator wrote it"
     main = "rules: [{name: [db, other], scope: main, oom_score_adj: {at_most: -300}}]"
     proc.process(Process(Identity(33, 1), b"other", parent_pid=20, cgroup=service))
     proc.hold(33, rss_pages=1, score=1)

@@ -35,13 +35,15 @@ def _run(options: argparse.Namespace) -> int:
     policy = host.load(options.policy)
     host.warn_of_missing(policy)
     done = reconcile(host, policy, "policy")
-    return report(done, as_json=options.json, nothing="Nothing to change.", applied="changed")
+    code = report(done, as_json=options.json, nothing="Nothing to change.", applied="changed")
+    return 1 if done.unreadable else code
 
 
 def reconcile(host: "ThisHost", policy: "Policy", cause: Cause) -> "Pass":
     """Apply a policy; warn if original values are lost."""
     from oomguard.core.text import counted, printable
     from oomguard.reconcile.once import reconcile_once
+    from oomguard.report.status_file import UNREADABLE
     from oomguard.report.streams import complain
 
     done = reconcile_once(policy, cause, host.open_procfs(), host.state_dir, promised_peak=host.peak_source())
@@ -50,6 +52,8 @@ def reconcile(host: "ThisHost", policy: "Policy", cause: Cause) -> "Pass":
             f"oomguard: {counted(done.lost_lines, 'line')} of {printable(host.state_dir)}/ledger cannot be "
             "read, so some values cannot be restored; the file is kept as ledger.damaged"
         )
+    for reason in done.unreadable:
+        complain(f"oomguard: {UNREADABLE}: {reason}")
     return done
 
 

@@ -56,7 +56,8 @@ def _run(options: argparse.Namespace) -> int:
         )
     if done.hidden:
         complain(unseen(done.hidden, f"restore{option}", "their values stay in force"))
-    return 1 if done.lost_lines or done.hidden or not done.is_complete else code
+    is_partial = done.lost_lines or done.hidden or done.unreadable or not done.is_complete
+    return 1 if is_partial else code
 
 
 VERB = Verb(

@@ -308,10 +308,10 @@ def _is_in_container(process: Facts, terms: Terms) -> bool:
     """Return whether a process counts as a container's for a rule with these terms.
 
     If that is unknown, nobody may thereby leave a rule that raises, or meet one that protects. Only root
-    chooses the unit.
+    chooses the unit, and `keep` changes nothing.
     """
-    found = process.in_container
-    return not (terms.value.raises or terms.units) if found is None else found
+    found, value = process.in_container, terms.value
+    return not (value.raises or value.kind == "keep" or terms.units) if found is None else found
 
 
 def _has_place(terms: Terms) -> bool:

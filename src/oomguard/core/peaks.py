@@ -64,7 +64,7 @@ def note(days: "tuple[Day, ...]", today: Day) -> "tuple[Day, ...]":
 
 
 def highest(days: "tuple[Day, ...]", today: int) -> Day | None:
-    """Return the day with the level that counts: of the last days, or reached on two others, not in a row."""
+    """Return the day with the level that counts: of the last days, or of two days with another between."""
     levels = sorted(
         (day for day in days if today - day.number <= KEPT_DAYS), key=lambda day: -day.committed_kib
     )

@@ -35,6 +35,9 @@ from oomguard.policy.lint.programs import INTERPRETERS, known
 from oomguard.policy.scalars import quoted
 from oomguard.reconcile.preview import Preview
 
+_VENDOR = "/usr/lib/"
+"""Where no administrator wrote a rule."""
+
 _FALSE = ("0", "no", "n", "false", "f", "off")
 """How systemd reads them (systemd.syntax(7))."""
 
@@ -340,7 +343,7 @@ def _stops(policy: Policy, seen: Seen, units: Units, root: str) -> Iterator[Faul
         return  # with cgroups of version 1, systemd does not see a kill
     for number, cgroups in sorted(seen.cgroups.items()):
         rule = policy.rules[number]
-        if not rule.terms.value.raises and rule.terms.scope != "main":
+        if rule.file.startswith(_VENDOR) or not (rule.terms.value.raises or rule.terms.scope == "main"):
             continue
         for unit in sorted(filter(None, map(_stopped, cgroups))):
             manager, name = unit
@@ -360,10 +363,11 @@ def _stops(policy: Policy, seen: Seen, units: Units, root: str) -> Iterator[Faul
 def _stopped(cgroup: str) -> tuple[str, str] | None:
     """Return the unit that systemd may stop after a kill in a cgroup, with its manager: system or user.
 
-    Not the scopes of the system: sessions continue since systemd 253, and containers are delegated.
+    Not the scopes of the system: sessions continue since systemd 253, and containers are delegated. Of users'
+    units only their scopes, such as desktops' programs: what is set for others is in their folders.
     """
     if own := user_unit(cgroup):
-        return "user", own
+        return ("user", own) if own.endswith(".scope") else None
     unit = system_unit(cgroup)
     return ("system", unit) if unit.endswith(".service") else None
 

@@ -46,7 +46,7 @@ def values_in_force(host: ThisHost) -> int | OomguardError:
     with closing(preview):
         changes = (one.change("restore") for _, one in preview.processes() if one is not None)
         seen = len(preview.sysctl_changes("restore")) + sum(change is not None for change in changes)
-        return seen + preview.hidden
+        return seen + preview.hidden + len(preview.unreadable)
 
 
 def _declared(policy: str, host: ThisHost) -> Sequence[SysctlStatus]:

@@ -76,7 +76,7 @@ class Inheritance:
                 return False
         # Protections do not show a floor that the process itself had from a rule, as it started before; the
         # entry that it had then does.
-        is_moved = origin is not None and origin.moved_floor and origin.given < origin.original
+        is_moved = origin is not None and origin.moved_floor
         protections = self._ledger.protections
         if not protections and not is_moved:
             return False
@@ -153,7 +153,7 @@ class Inheritance:
         if service and handle.is_where_root_put_it is False:
             service = ""
         is_trusted = self._matching.is_trusted(handle)
-        in_container = not service and handle.in_container is not False  # in a service it does not matter
+        in_container = not service and handle.in_container is True  # in a service it does not matter
         return Holder(handle.stat.start_time_ticks, service, in_container, is_trusted)
 
 

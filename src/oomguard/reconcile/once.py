@@ -23,12 +23,14 @@ class Pass(NamedTuple):
 
     `lost_lines` of the ledger could not be read, so their original values are unknown. `hidden` processes
     have an original value, and /proc hides them. `is_complete`: every other process was examined.
+    `unreadable` says why some could not be read.
     """
 
     outcomes: list[Outcome]
     lost_lines: int
     hidden: int
     is_complete: bool = True
+    unreadable: tuple[str, ...] = ()
 
 
 def reconcile_once(
@@ -59,7 +61,8 @@ def reconcile_once(
             outcomes += left
         else:
             outcomes, is_complete = [*reconciler.everything(cause, time.monotonic())], True
-        return Pass(outcomes, ledger.ignored_lines, ledger.hidden(procfs), is_complete)
+        unreadable = tuple(sorted(reconciler.managed.unreadable.values()))
+        return Pass(outcomes, ledger.ignored_lines, ledger.hidden(procfs), is_complete, unreadable)
     finally:
         ledger.close()
         folder.close()
