@@ -70,8 +70,8 @@ def host(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("verb", "of_any", "of_matched"),
     [
-        ("plan", {"comm"}, {"stat", "status", "oom_score_adj"}),
-        ("rank", {"stat", "status", "oom_score_adj", "oom_score"}, set()),
+        ("plan", {"comm"}, {"cgroup", "stat", "status", "oom_score_adj"}),
+        ("rank", {"cgroup", "stat", "status", "oom_score_adj", "oom_score"}, set()),
     ],
 )
 def test_a_verb_reads_each_file_of_a_process_once(

@@ -91,7 +91,7 @@ def test_a_program_that_gets_a_value_costs_22_system_calls(tmp_path: Path) -> No
 @needs_events
 @needs_strace
 def test_a_rewritten_value_is_corrected_after_16_system_calls(tmp_path: Path) -> None:
-    """And only then is it found out whose process it is, for the limit of each user."""
+    """Among them those that tell whether its owner may delay its reader."""
     program = tmp_path / "og-cost"
     shutil.copy("/bin/sleep", program)
     with subprocess.Popen([program, "60"]) as process:
@@ -113,4 +113,3 @@ def test_a_rewritten_value_is_corrected_after_16_system_calls(tmp_path: Path) ->
         *("fstat", "openat", "read", "close"),  # status
         "pread64",
     ]
-    assert any('"cgroup"' in line for line in lines[written:])

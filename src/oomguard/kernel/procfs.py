@@ -238,7 +238,7 @@ class ProcessHandle:
         self._status: Status | None = None
         self._identity: Identity | None = None
         self._uids: tuple[int, int] | None = None
-        self._is_hosts: bool | None = None
+        self._cgroups: dict[str, str | None] = {}
         self._value_fd = -1
         self.is_to_write = False
         """Whether the first read of the value opens it for writing, too: two calls less."""
@@ -281,13 +281,10 @@ class ProcessHandle:
 
     @property
     def _is_where_no_containers_root_is(self) -> bool:
-        if self._is_hosts is None:
-            try:
-                cgroup = self._read_cgroup() or _UNKNOWN
-            except FileNotFoundError:  # without cgroups there are no containers; or it has ended
-                cgroup = "/"
-            self._is_hosts = _is_hosts(cgroup)
-        return self._is_hosts
+        try:
+            return _is_hosts(self._read_cgroup() or _UNKNOWN)
+        except FileNotFoundError:  # without cgroups there are no containers; or it has ended
+            return True
 
     def read_name_and_stat(self) -> None:
         """Read the name from the stat file, too: one file less, where both are needed."""
@@ -472,12 +469,14 @@ class ProcessHandle:
 
     def _read_cgroup(self, folder: str = "") -> str | None:
         """Return the path as the kernel prints it: if it is too long, most cut it, and some do not: None."""
-        try:
-            return parse_cgroup(read_whole(self.fd, f"{folder}cgroup"))
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            return None
+        if folder not in self._cgroups:
+            try:
+                self._cgroups[folder] = parse_cgroup(read_whole(self.fd, f"{folder}cgroup"))
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                self._cgroups[folder] = None
+        return self._cgroups[folder]
 
     @property
     def budget_key(self) -> str:
