@@ -275,9 +275,7 @@ def test_who_ends_while_it_is_read_is_charged_to_its_user(pipe: tuple[int, int])
         asked = time.monotonic()
         with pytest.raises(UnknownFactError):
             reads.call(pipe[0], read, who)
-        assert time.monotonic() - asked < 0.09, (
-            "no longer than the deadline, with some room for a busy machine"
-        )
+        assert time.monotonic() - asked < 0.38, "one deadline of 0.2 s, and not two"
     assert reads.stuck <= 2
     assert answer_later(reads, lambda _: 7, user(2)) == 7
     os.write(pipe[1], b"xx")
