@@ -53,9 +53,9 @@ def check_policy(path: str, host: ThisHost, *, alone: bool, with_host: bool) -> 
     name = name_of(path)
     try:
         facts = host.facts() if with_host else None
-        if with_host and path != STANDARD_INPUT:
-            load(path, alone=alone, lints=False)  # what `when:` leaves out here must be right, too
         policy, warnings = load(path, alone=alone, host=facts, trial=is_slow)
+        if policy.left_out and path != STANDARD_INPUT:
+            load(path, alone=alone, lints=False)  # what `when:` leaves out here must be right, too
     except PolicyError as error:
         return Checked(name, host.with_policy_in_use(error, path).faults)
     found: Fit | None = None
