@@ -149,10 +149,10 @@ ROOTLESS = f"{MANAGER}/user.slice"
 )
 def test_what_a_runtime_put_into_a_cgroup_of_its_own_is_a_container(path: str, maker: str) -> None:
     """Docker, Podman as root, Kubernetes, LXC, nspawn; not if a user could have made that cgroup."""
-    assert is_container(path, is_roots=lambda: True, maker=maker)
-    assert is_container(path, is_roots=lambda: None, maker=maker)
-    assert not is_container(path, is_roots=lambda: False, maker=maker)
-    assert not is_container(path, is_roots=lambda: True, maker=None)
+    assert is_container(path, is_roots=True, maker=maker)
+    assert is_container(path, is_roots=None, maker=maker)
+    assert not is_container(path, is_roots=False, maker=maker)
+    assert not is_container(path, is_roots=True, maker=None)
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_what_a_runtime_put_into_a_cgroup_of_its_own_is_a_container(path: str, m
 )
 def test_any_other_pid_namespace_is_a_sandbox(path: str, maker: str | None) -> None:
     """A session's, a user's own service manager's, rootless containers, what a service makes for itself."""
-    assert not is_container(path, is_roots=lambda: True, maker=maker)
-    assert not is_container(path, is_roots=lambda: None, maker=maker)
+    assert not is_container(path, is_roots=True, maker=maker)
+    assert not is_container(path, is_roots=None, maker=maker)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Finds the unit in a cgroup path, as systemd's `cg_path_get_unit` does, and recognizes containers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".slice", ".target", ".automount")
 _USER_MANAGER = "user@"
@@ -76,18 +76,18 @@ def budget_key(path: str, real_uid: int) -> str:
     return f"{unit} (unprivileged)" if is_roots else "untrusted users"
 
 
-def is_container(path: str, *, is_roots: Callable[[], bool | None], maker: str | None) -> bool | None:
+def is_container(path: str, *, is_roots: bool | None, maker: str | None) -> bool | None:
     """Return whether the first process of a PID namespace, in the cgroup `path`, is a container's.
 
     A runtime creates a cgroup for each container, and stays outside of it. Any user can create a PID
     namespace, as browsers do for sandboxes, but no cgroup above the user's own. So if only root can have
     created it, it is a container, else a sandbox: no user can escape a rule with a namespace.
 
-    `is_roots` returns whether only root can have created the cgroup, or root did create the namespace, None
-    if unknown; `maker` is the cgroup of the process that created the namespace, None if it ended or is PID 1,
-    as it is for PrivatePIDs= of systemd. Then None is returned: it may be a container without its runtime.
+    `is_roots` is whether only root can have created the cgroup, or root did create the namespace, None if
+    unknown; `maker` is the cgroup of the process that created the namespace. That is None if it ended or is
+    PID 1, as for PrivatePIDs= of systemd: then None is returned, as its runtime may have ended.
     """
-    if in_user_slice(path) or is_system_service(path) or maker == path or is_roots() is False:
+    if in_user_slice(path) or is_system_service(path) or maker == path or is_roots is False:
         return False
     return None if maker is None else True
 

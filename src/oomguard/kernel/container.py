@@ -74,11 +74,8 @@ class Containers:
 
 def _is_first_of_container(inner: "ProcessHandle", outer: "ProcessHandle") -> bool | None:
     """Return whether `outer`, outside of the namespace of its child `inner`, is a container's runtime."""
-
-    def is_roots() -> bool | None:
-        # LXC and systemd-nspawn give the cgroup to the container's own root.
-        return inner.cgroup_is_roots is not False or _is_the_hosts_root(outer)
-
+    # LXC and systemd-nspawn give the cgroup to the container's own root.
+    is_roots = inner.cgroup_is_roots is not False or _is_the_hosts_root(outer)
     return is_container(inner.cgroup, is_roots=is_roots, maker=outer.cgroup if outer.pid > INIT_PID else None)
 
 
