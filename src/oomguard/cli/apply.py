@@ -20,7 +20,8 @@ examples:
   oomguard apply
   oomguard plan --policy ./new.yaml; oomguard apply --policy ./new.yaml
 
-exit codes: 0 done, 1 a change failed or was refused, 78 the policy is not valid
+exit codes: 0 done, 78 the policy is not valid,
+            1 a change failed or was refused, or a process could not be read
 """
 
 
