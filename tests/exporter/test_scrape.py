@@ -152,6 +152,24 @@ def test_a_daemon_that_nobody_reaped_is_down(proc: FakeProc, procfs: Procfs, tmp
         assert bool(trouble) is bool(why)
 
 
+def test_a_pid_that_nobody_has_is_down(proc: FakeProc, procfs: Procfs, tmp_path: Path) -> None:
+    """Also for an exporter that did not see it running, if it sees the pids of the host."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (proc.root / "self/ns").mkdir(parents=True)
+    for pid, namespace, why in (
+        (ended.pid, "pid:[4026531836]", f"pid {ended.pid} is not running"),
+        (os.getpid(), "pid:[4026531836]", ""),  # hidden, perhaps
+        (ended.pid, "pid:[4026532000]", ""),
+    ):
+        (proc.root / "self/ns/pid").symlink_to(namespace)
+        (tmp_path / "status.json").write_bytes(encode_status(IDLE._replace(pid=pid)))
+        _, trouble = StatusSource(str(tmp_path), procfs).read(0.0)
+        (proc.root / "self/ns/pid").unlink()
+        assert trouble.endswith(why)
+        assert bool(trouble) is bool(why)
+
+
 def test_a_clock_that_is_set_says_nothing_of_a_daemon(proc: FakeProc, procfs: Procfs, tmp_path: Path) -> None:
     """Nor does a suspend, in which the clock goes on. Whether /proc shows the daemon or not."""
     source = StatusSource(str(tmp_path), procfs)

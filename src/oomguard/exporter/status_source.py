@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from oomguard.core.process import Identity, UnknownFactError
 from oomguard.core.text import printable
+from oomguard.kernel.hidepid import has_ended
 from oomguard.kernel.procfs import Procfs
 from oomguard.report.status_file import SIZE_LIMIT, STATUS_FILE, StatusFile
 from oomguard.report.status_reader import StatusError, decode_status
@@ -45,12 +46,16 @@ class StatusSource:
     def _why_stale(self, status: StatusFile, now: float) -> str:
         """Return why the file is out of date, "" if it is current.
 
-        If /proc shows the daemon, its end is noticed at once. With hidepid= or in another PID namespace
-        it does not; then a file that was not replaced for two passes is stale.
+        Its end is noticed at once, but in another PID namespace, or if hidepid= hides the daemon and another
+        process has its pid: then a file that was not replaced for two passes is stale.
         """
         if self._procfs.is_alive(status.identity):
             self._seen = status.identity
-        elif status.identity in (self._seen, self._found(status.pid)):  # the latter is a zombie
+        elif (
+            status.identity == self._seen
+            or status.identity == self._found(status.pid)  # a zombie
+            or has_ended(self._procfs, status.pid)
+        ):
             return f"{printable(self.path)} is left over: pid {status.pid} is not running"
         if status.is_overdue(now):
             since = time.strftime("%F %T", time.localtime(max(status.written_at, 0)))

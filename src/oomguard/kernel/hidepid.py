@@ -1,6 +1,7 @@
 """Whether /proc hides processes of other users (hidepid=, proc(5))."""
 
 import os
+from contextlib import suppress
 
 from oomguard.kernel.mountinfo import parse_mounts
 from oomguard.kernel.procfs import Procfs
@@ -9,6 +10,9 @@ ROOT_GROUP = 0
 """The group that sees all processes if there is no gid=."""
 
 _OFF = ("", "0", "off")
+
+_INIT_PID_NAMESPACE = "pid:[4026531836]"
+"""PROC_PID_INIT_INO in linux/include/linux/proc_ns.h."""
 
 
 def observe_privileged_group(procfs: Procfs) -> int | None:
@@ -33,8 +37,20 @@ def may_be_hidden(procfs: Procfs, pid: int) -> bool:
 
     The null signal (kill(2)) tells, because hidepid= hides nothing from signals.
     """
-    if procfs.shows_init() or not hides_processes(procfs):
-        return False
+    return not procfs.shows_init() and hides_processes(procfs) and _exists(pid)
+
+
+def has_ended(procfs: Procfs, pid: int) -> bool:
+    """Return whether this pid of the host, not in this /proc, is known to belong to no process.
+
+    Only the host's own PID namespace knows all its pids.
+    """
+    with suppress(OSError):
+        return os.readlink("self/ns/pid", dir_fd=procfs.fd) == _INIT_PID_NAMESPACE and not _exists(pid)
+    return False
+
+
+def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except OSError as error:
