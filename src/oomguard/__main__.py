@@ -41,6 +41,8 @@ def main() -> int:
         return 141  # the reader of the output went away, as `head` does
     except OSError as error:
         file = "" if error.filename is None else f": {error.filename!r}"
+        if not file and error.errno == errno.ENOENT:
+            file = ": the working folder\n  it was removed: change to another one"  # getcwd(3) names none
         if not file and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             file = ": standard output"  # all else that is written is named
         _complain(f"oomguard: {error.strerror or error}{file}")

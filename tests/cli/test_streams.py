@@ -34,6 +34,28 @@ CONDITIONS = {
 """By name, the encoding of the streams and the shell that starts a verb."""
 
 
+def test_where_the_working_folder_was_removed_that_is_said(tmp_path: Path) -> None:
+    """The kernel names no file then."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = [
+        "sh",
+        "-c",
+        'rmdir "$PWD" && exec "$@"',
+        "sh",
+        sys.executable,
+        "-m",
+        "oomguard",
+        "check",
+        "--policy=x",
+    ]
+    done = subprocess.run(command, cwd=gone, capture_output=True, text=True, check=False)
+    said = (
+        "oomguard: No such file or directory: the working folder\n  it was removed: change to another one\n"
+    )
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 class Caller:
     """Calls verbs on a policy with one rule, for a program that has its value to itself."""
 

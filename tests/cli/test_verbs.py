@@ -1090,6 +1090,22 @@ def test_explain_of_a_pid_that_is_not_there_speaks_of_pids(oomguard: Oomguard) -
     assert (run.code, "no process has the pid 999" in run.err) == (1, True)
 
 
+def test_check_needs_no_proc(oomguard: Oomguard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the policy is missing, of which /proc shows whether a daemon uses another one."""
+    monkeypatch.setattr(this_host, "DEFAULT_PATH", str(tmp_path / "none.yaml"))
+    run = oomguard("check", "--policy", str(tmp_path / "none.yaml"), "--proc", str(tmp_path))
+    assert (run.code, run.err) == (78, "")
+    assert "none.yaml: no such file" in run.out
+
+
+def test_explain_of_a_thread_names_its_process(oomguard: Oomguard, proc: FakeProc) -> None:
+    """As `top -H` shows ids of threads."""
+    (proc.root / "11/task/61").mkdir(parents=True)
+    run = oomguard("explain", "61")
+    assert run.code == 1
+    assert run.err == "oomguard: no process has the pid 61\n  it is a thread of the process 11\n"
+
+
 def test_explain_takes_a_process_as_the_journal_names_it(oomguard: Oomguard) -> None:
     """That one, and not others of its name."""
     run = oomguard("explain", "crond[11]", "--json")
@@ -1114,6 +1130,21 @@ def test_explain_names_every_missing_process_and_the_nearest_name(oomguard: Oomg
     assert "others of its name: oomguard explain 'tmux: server'" in run.err
     assert "no process is called cronb; did you mean crond?" in run.err
     assert "no process has the pid 999999" in run.err
+    for other in ("CROND", "/usr/sbin/crond"):
+        assert "; did you mean crond?" in oomguard("explain", other).err
+
+
+def test_explain_offers_no_rule_for_who_is_left_out_on_purpose(
+    oomguard: Oomguard, proc: FakeProc, policy: Path
+) -> None:
+    """One with `scope: main`, of which this is a child."""
+    policy.write_text("rules: [{name: db, scope: main, oom_score_adj: -300}]\n")
+    for pid in (70, 71):
+        proc.process(Process(Identity(pid, pid), b"db", parent_pid=70 if pid == 71 else 1))
+    assert "will be set to -300" in oomguard("explain", "70").out
+    run = oomguard("explain", "71")
+    assert "an ancestor (parent 70) matches as well" in run.out
+    assert "to match it" not in run.out
 
 
 def test_plan_names_a_process_that_matches_only_the_name_of_a_rule(oomguard: Oomguard, policy: Path) -> None:

@@ -278,6 +278,12 @@ def test_users_this_host_does_not_have_are_only_said_for_this_host() -> None:
     assert of_digits.path == "rules[0].user[3]", "only ASCII digits are a uid"
 
 
+def test_a_glob_of_users_is_said_for_every_host() -> None:
+    """All other conditions on text but cmdline take them."""
+    (fault,) = _warnings('rules: [{name: x, user: "*", oom_score_adj: 1}]')
+    assert (fault.code, fault.message) == ("unknown-user", "* is a glob, but user takes names and uids")
+
+
 def test_what_needs_no_warnings_gets_the_same_policy() -> None:
     """Such as a plan."""
     files = sources(_rules("name: bash", "name: bash"))
@@ -629,7 +635,8 @@ def test_a_glob_beside_its_own_stem_is_a_glob() -> None:
 def test_an_unusual_character_is_found_in_every_condition(key: str) -> None:
     """With its code point, because it cannot be seen."""
     (fault,) = _warnings(
-        'rules: [{%s: ["/a\u200b*"], oom_score_adj: 5}]'.replace("/", "/" * (key in {"exe", "cgroup"})) % key
+        'rules: [{%s: ["/a\u200b.service"], oom_score_adj: 5}]'.replace("/", "/" * (key in {"exe", "cgroup"}))
+        % key
     )
     assert (fault.code, fault.path) == ("unusual-character", f"rules[0].{key}[0]")
     assert "U+200B, zero width space" in fault.message

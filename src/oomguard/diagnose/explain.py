@@ -13,7 +13,7 @@ from oomguard.core.rule import CONDITIONS, Rule, Value
 from oomguard.core.text import counted, legible, printable
 from oomguard.core.trust import trust_refusal
 from oomguard.kernel.proc_files import GONE, HIDDEN
-from oomguard.kernel.procfs import ProcessHandle
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.policy.lint.lookalike import in_brackets, lookalike
 from oomguard.policy.regex_to_glob import literal
 from oomguard.policy.scalars import quoted
@@ -49,7 +49,8 @@ def explain(preview: Preview, asked: Sequence[str]) -> tuple[list[Explanation], 
                 for one in wanted:
                     missing.pop(one, None)
     errors = [_unread(pids, reason) for reason, pids in unread.items()]
-    return explanations, [*errors, *(_no_process(one, running) for one in missing)]
+    procfs = preview.planner.procfs
+    return explanations, [*errors, *(_no_process(one, running, procfs) for one in missing)]
 
 
 def renamed(explanations: Sequence[Explanation], asked: Sequence[str]) -> Iterator[str]:
@@ -71,18 +72,22 @@ def _unread(pids: list[int], reason: str) -> OomguardError:
     )
 
 
-def _no_process(wanted: str, running: Collection[str]) -> OomguardError:
+def _no_process(wanted: str, running: Collection[str], procfs: Procfs) -> OomguardError:
     if wanted.isdecimal():
-        return OomguardError(f"no process has the pid {wanted}", hint="`ps -e` lists all processes")
+        process = procfs.process_of_thread(wanted)
+        hint = f"it is a thread of the process {process}" if process else "`ps -e` lists all processes"
+        return OomguardError(f"no process has the pid {wanted}", hint=hint)
     named, _, pid = wanted.rpartition("[")
     if named and pid.endswith("]") and (pid := pid[:-1]).isdecimal():
         return OomguardError(
             f"no process has the pid {pid}: {printable(wanted)} has ended",
             hint=f"others of its name: oomguard explain {shlex.quote(printable(named))}",
         )
-    near = difflib.get_close_matches(wanted[:80], running, n=1, cutoff=0.65)
+    folded = {one.casefold(): one for one in running}
+    name = wanted.rpartition("/")[2][:80].casefold()
+    near = difflib.get_close_matches(name, folded, n=1, cutoff=0.65)
     return OomguardError(
-        f"no process is called {printable(wanted)}{f'; did you mean {near[0]}?' if near else ''}",
+        f"no process is called {printable(wanted)}{f'; did you mean {folded[near[0]]}?' if near else ''}",
         hint="give a pid, or a name as `ps -e` shows it; names are compared in full",
     )
 
@@ -120,9 +125,8 @@ def _explain(handle: ProcessHandle, planner: Planner, decision: Decision | None)
     unknown = next((one.found for one in tried if one.unmet == "unknown"), "")
     if unknown and decision.rule is None and decision.obstacle is None and decision.wanted == value:
         decision = decision._replace(obstacle=Obstacle("unknown", unknown))
-    return Explanation(
-        process, user_name(process.uid), tried, decision, never, _paste(process, decision, never)
-    )
+    paste = "" if any(one.unmet == "scope" for one in tried) else _paste(process, decision, never)
+    return Explanation(process, user_name(process.uid), tried, decision, never, paste)
 
 
 def _paste(process: Process, decision: Decision, never: str) -> str:

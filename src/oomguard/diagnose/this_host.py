@@ -93,7 +93,8 @@ class ThisHost(NamedTuple):
         missing, *others = error.faults
         if missing.code != "missing-file" or path != DEFAULT_PATH:
             return error
-        with closing(self.open_procfs()) as procfs:
+        hint = ""
+        with suppress(OomguardError), closing(self.open_procfs()) as procfs:  # `check` needs no /proc
             hint = hint_at(policy_in_use(self.find_daemon(procfs)))
         return PolicyError([missing._replace(hint=hint or missing.hint), *others])
 

@@ -145,6 +145,13 @@ class Procfs:
             except (*GONE, HIDDEN):  # hidden: with hidepid=1, it just became another user's
                 return None
 
+    def process_of_thread(self, tid: str) -> int | None:
+        """Return the pid of the process that has a thread with this id (digits), None if none has.
+
+        For verbs: it looks into each process.
+        """
+        return next((pid for pid in self.pids() if _is_there(f"{pid}/task/{tid}", self.fd)), None)
+
     def is_alive(self, identity: Identity) -> bool:
         """Return whether exactly this process is still there, and not a zombie that nobody has reaped.
 
@@ -207,6 +214,14 @@ class Procfs:
             return read_file(self.fd, "self/uid_map", 4096)
         except OSError:
             return b""  # a tree made for tests, or a kernel without user namespaces
+
+
+def _is_there(path: str, folder: int) -> bool:
+    try:
+        os.stat(path, dir_fd=folder)
+    except OSError:
+        return False
+    return True
 
 
 def _no_proc(root: str, reason: str) -> OomguardError:

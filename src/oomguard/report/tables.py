@@ -19,7 +19,10 @@ _BREAKS = tuple(map(re.compile, (r"(?<=  )", r"(?<= )", r"(?<=[|,/])|(?=\[)", r"
 pid, or the names of a rule; in a name; anywhere."""
 
 LEAST_WIDTH, _MOST_WIDTH = 20, 1000
-"""Columns of a console, whatever COLUMNS or the terminal says: it may be 0."""
+"""Columns of a console, whatever COLUMNS or the terminal says."""
+
+_UNKNOWN_WIDTH = 80
+"""Columns if COLUMNS or the terminal says 0."""
 
 _BAR_CELLS = 6
 
@@ -177,6 +180,7 @@ def _without_blank_end(line: list[Segment]) -> list[Segment]:
 def console() -> Console:
     """Return a console: plain when not a terminal, 80 columns then unless COLUMNS says otherwise."""
     made = _Console(highlight=False, emoji=False, markup=False, soft_wrap=False)
+    made.width = made.width or _UNKNOWN_WIDTH
     made.width = min(max(made.width, LEAST_WIDTH), _MOST_WIDTH)
     return made
 

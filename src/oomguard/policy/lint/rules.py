@@ -210,11 +210,16 @@ def names_collide(subject: Subject) -> Iterator[Fault]:
 
 
 def unknown_users(subject: Subject) -> Iterator[Fault]:
-    """Find users that this host does not have."""
-    for document, index, rule in subject.rules() if subject.users else ():
+    """Find users that this host does not have, or none can have."""
+    for document, index, rule in subject.rules():
         for position, user in enumerate(rule.terms.users):
             is_uid = user.isascii() and user.isdecimal()
-            if not is_uid and subject.users and subject.users.uid(user) is None:
+            problem = None
+            if is_glob(user):
+                what = f"{excerpt(user)} is a glob, but user takes names and uids"
+                problem = Problem("unknown-user", what, "name each user, or leave out the condition")
+            elif not is_uid and subject.users and subject.users.uid(user) is None:
                 hint = "create the user and reload the policy; until then the rule does not match this user"
                 problem = Problem("unknown-user", f"this host has no user {excerpt(user)}", hint)
+            if problem:
                 yield warning(document, ("rules", index, "user", position), problem)
