@@ -21,7 +21,13 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity
 from oomguard.diagnose.this_host import ThisHost
 from oomguard.reconcile.ledger import open_ledger, read_ledger
-from oomguard.reconcile.state_folder import StateFolder, find_state_folder, how_to_stop, open_state_folder
+from oomguard.reconcile.state_folder import (
+    StateFolder,
+    find_state_folder,
+    how_to_stop,
+    open_state_folder,
+    require_state_folder,
+)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder away takes root")
 
@@ -320,11 +326,27 @@ def test_a_folder_that_was_moved_is_made_anew_with_its_ledger(folder: StateFolde
 
 
 def test_a_file_in_its_place_is_the_same_error_for_readers_and_writers(tmp_path: Path) -> None:
-    """It is no folder."""
+    """It is no folder. Only who writes may choose another."""
     (tmp_path / "state").write_text("")
-    for opens in (open_state_folder, find_state_folder):
-        with pytest.raises(OomguardError, match="cannot use it as the state folder: Not a directory"):
+    for opens, hint in ((open_state_folder, "choose one"), (find_state_folder, "use the --state-dir of")):
+        why = "cannot use it as the state folder: Not a directory"
+        with pytest.raises(OomguardError, match=why) as caught:
             opens(str(tmp_path / "state"))
+        assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+def test_what_a_user_may_not_look_into_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    """Root's folder in a folder of root's alone."""
+    (tmp_path / "private").mkdir(mode=0o700)
+    os.seteuid(65534)
+    try:
+        require_state_folder(str(tmp_path / "private/state"))
+        with pytest.raises(OomguardError, match="Permission denied") as caught:
+            find_state_folder(str(tmp_path / "private/state"))
+    finally:
+        os.seteuid(0)
+    assert caught.value.hint == "run this as its owner, or as root"
 
 
 def test_a_read_only_file_system_is_named_as_the_cause(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ LASTING_FOLDER = "/var/lib/oomguard"
 """The folder in which that daemon keeps what survives a reboot."""
 
 _WHOSE = "use the --state-dir of the daemon that set the values"
+_WRITABLE = 'choose one that you can write to with --state-dir, such as "$XDG_RUNTIME_DIR/oomguard"'
 _LOCK = "lock"
 _PROC = "/proc"
 _SIZE_LIMIT = 64 * 1024 * 1024
@@ -245,8 +246,10 @@ def find_state_folder(path: str) -> StateFolder | None:
         return StateFolder(path, os.open(path, _FOLDER))
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise _no_state_folder(path, error, hint="run this as its owner, or as root") from error
     except OSError as error:
-        raise _no_state_folder(path, error) from error
+        raise _no_state_folder(path, error, hint=_WHOSE) from error
 
 
 def lock_holder(path: str, procfs: "Procfs") -> int | None:
@@ -259,8 +262,13 @@ def lock_holder(path: str, procfs: "Procfs") -> int | None:
 
 def require_state_folder(path: str) -> None:
     """Raise OomguardError if there is no such folder. The host's own may be missing: nothing was set yet."""
-    if path != RUN_FOLDER and not os.path.lexists(path):
-        raise OomguardError(f"{printable(path)}: there is no such state folder", hint=_WHOSE)
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        if path != RUN_FOLDER:
+            raise OomguardError(f"{printable(path)}: there is no such state folder", hint=_WHOSE) from None
+    except OSError:
+        return  # whoever opens it says why
 
 
 def require_ledger(folder: StateFolder) -> None:
@@ -294,11 +302,11 @@ def _read_file(fd: int, limit: int) -> bytes:
     return bytes(content)
 
 
-def _no_state_folder(path: str, error: OSError) -> OomguardError:
+def _no_state_folder(path: str, error: OSError, *, hint: str = _WRITABLE) -> OomguardError:
     number = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO  # makedirs
     return OomguardError(
         f"{printable(path)}: cannot use it as the state folder: {os.strerror(number)}",
-        hint='choose one that you can write to with --state-dir, such as "$XDG_RUNTIME_DIR/oomguard"',
+        hint=hint,
     )
 
 
