@@ -62,7 +62,7 @@ _WORDS: dict[ObstacleKind, _Words] = {
     "may-be-denied": _Words(
         "denied-here", "may be denied", "denied-here", "the kernel may deny the value for"
     ),
-    "contended": _Words("contended-now", "is contended", "contended-now", "something else keeps rewriting"),
+    "contended": _Words("contended-now", "is contended", "contended-now", "is contended for"),
     "unknown": _Words("unknown-process", "", "unknown-process", "cannot be judged for"),
 }
 

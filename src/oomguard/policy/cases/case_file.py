@@ -68,6 +68,9 @@ def load_cases(path: str, policy: str | None = None) -> tuple[Case, ...]:
     return parse_cases(source, policy)
 
 
+_IS_POLICY = Problem(
+    "wrong-type", "is a policy, not a case file", "to test it, run: oomguard test --policy POLICY CASES"
+)
 _NO_CASES = Problem("missing-file", "no case files below this folder", "their names end in .yaml")
 
 
@@ -76,6 +79,8 @@ def parse_cases(source: Source, policy: str | None = None) -> tuple[Case, ...]:
     root, faults = load.read_root(source, case_model.CaseFile)
     if root is None:
         raise PolicyError(faults)
+    if "cases" not in root.entries and not root.entries.keys().isdisjoint(("rules", "vm", "kernel")):
+        raise PolicyError([_IS_POLICY.at(source.file, root.line, root.column)])
     try:
         model = case_model.CaseFile.model_validate(scalars.data(root))
     except ValidationError as error:
