@@ -376,14 +376,14 @@ def test_what_cannot_be_read_is_not_said_to_be_restored(
 ) -> None:
     """A package that is removed keeps the ledger then."""
     oomguard("apply")
-    read = ProcessHandle._read_held
+    read = ProcessHandle._read_pinning
 
     def hang(handle: ProcessHandle, path: str) -> bytes:
         if handle.pid == 13:
             raise UnknownFactError("reading it took too long")
         return read(handle, path)
 
-    monkeypatch.setattr(ProcessHandle, "_read_held", hang)
+    monkeypatch.setattr(ProcessHandle, "_read_pinning", hang)
     for verb in ("apply", "restore"):
         run = oomguard(verb)
         assert (run.code, "reading it took too long" in run.err) == (1, True), verb

@@ -261,7 +261,7 @@ def test_a_descriptor_that_cannot_be_duplicated_loses_no_thread() -> None:
 
 def test_who_ends_while_it_is_read_is_charged_to_its_user(pipe: tuple[int, int]) -> None:
     """Afterwards nobody knows whose it was: one user could take all threads in the name of the ended."""
-    reads = SlowReads(deadline_seconds=0.04).for_held()
+    reads = SlowReads(deadline_seconds=0.04).for_pinning()
     for _ in range(10):
         begun: list[int] = []
 
@@ -282,9 +282,9 @@ def test_who_ends_while_it_is_read_is_charged_to_its_user(pipe: tuple[int, int])
     wait_until_free(reads)
 
 
-def test_waits_of_held_files_are_charged_and_work_is_not() -> None:
+def test_waits_of_pinning_files_are_charged_and_work_is_not() -> None:
     """A file server may answer just before the deadline, each time; a long file is charged by its length."""
-    reads = SlowReads(deadline_seconds=0.02).for_held()
+    reads = SlowReads(deadline_seconds=0.02).for_pinning()
     refused = 0
     for _ in range(20):
         try:

@@ -62,7 +62,7 @@ class Procfs:
     def __init__(self, root: str = "/proc", slow_reads: SlowReads | None = None) -> None:
         self.root = root
         self.slow_reads = slow_reads or SlowReads()
-        self.held_reads = self.slow_reads.for_held()
+        self.pinning_reads = self.slow_reads.for_pinning()
         try:
             self.fd = os.open(root, _DIRECTORY)
         except OSError as error:
@@ -282,20 +282,20 @@ class ProcessHandle:
 
     def read_stat(self, folder: str = "") -> Stat:
         """Read the stat file, or that of a thread, whose `folder` is `task/TID/`."""
-        return parse_stat(self._read_held(f"{folder}stat"))
+        return parse_stat(self._read_pinning(f"{folder}stat"))
 
-    def _read_held(self, path: str) -> bytes:
-        """Read a file for which the kernel holds the process's memory meanwhile.
+    def _read_pinning(self, path: str) -> bytes:
+        """Read a file for which the kernel pins the process's memory meanwhile.
 
         In a thread, unless the process is of the host's root: see `slow_reads`.
         """
         # The folder's owner is the effective uid (fs/proc/base.c:task_dump_owner).
-        if os.fstat(self.fd).st_uid == 0 and self._is_where_no_containers_root_is:
+        if os.fstat(self.fd).st_uid == 0 and self._is_in_hosts_cgroup:
             return read_whole(self.fd, path)
-        return self._procfs.held_reads.call(self.fd, lambda fd: read_whole(fd, path), self._owner, path)
+        return self._procfs.pinning_reads.call(self.fd, lambda fd: read_whole(fd, path), self._owner, path)
 
     @property
-    def _is_where_no_containers_root_is(self) -> bool:
+    def _is_in_hosts_cgroup(self) -> bool:
         try:
             return _is_hosts(self._read_cgroup() or _UNKNOWN)
         except FileNotFoundError:  # without cgroups there are no containers; or it has ended
@@ -355,10 +355,10 @@ class ProcessHandle:
     def read_status(self, folder: str = "") -> Status:
         """Read the status file, or that of a thread, whose `folder` is `task/TID/`."""
         file = f"{folder}status"
-        return Status(self._procfs.slow_reads.read_long(lambda: self._read_held(file), self._payer))
+        return Status(self._procfs.slow_reads.read_long(lambda: self._read_pinning(file), self._payer))
 
     def _owner(self) -> Spender:
-        """Return the account for a file that holds the process's memory. Raises nothing.
+        """Return the account for a file that pins the process's memory. Raises nothing.
 
         Users cannot take the threads that are left to services.
         """

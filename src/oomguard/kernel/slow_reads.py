@@ -3,7 +3,7 @@
 Reading /proc/PID/cmdline takes that process's mmap_lock. Its owner can hold the lock during a page fault that
 never ends (a FUSE file in a user namespace); then the reader sleeps until the process ends, and only SIGKILL
 interrupts it. A stat of the executable may reach a file system that the owner serves. While the kernel prints
-stat and status, it holds the process's memory (get_task_mm); if the process ends meanwhile, the reader frees
+stat and status, it pins the process's memory (get_task_mm); if the process ends meanwhile, the reader frees
 that, and waits for the owner's FUSE server to write back a page: not even SIGKILL interrupts it. So such
 reads have a deadline, each user has a budget, and a read without an answer in time raises `UnknownFactError`.
 """
@@ -45,8 +45,8 @@ _LONG_VERB_SECONDS = 1.0
 """Processor time that one user's long files can take at once: nine such processes in each pass, 45 in a
 verb."""
 
-_HELD_DEADLINES = 5
-"""How many deadlines a file that holds a process's memory has."""
+_PINNING_DEADLINES = 5
+"""How many deadlines a file that pins a process's memory has."""
 
 _LATE_SECONDS = 1.0
 """How long a late answer is kept after its request."""
@@ -89,28 +89,28 @@ class SlowReads:
         *,
         deadline_seconds: float = DEADLINE_SECONDS,
         is_patient: bool = False,
-        is_for_held: bool = False,
+        is_pinning: bool = False,
     ) -> None:
         with suppress(AttributeError):  # another C library has no mallopt
             libc.mallopt(_M_ARENA_MAX, 1)  # or an arena for each thread locks 64 MiB of address space
         self._deadline = deadline_seconds
         self._is_patient = is_patient
-        self._is_for_held = is_for_held
-        self._starved_after = deadline_seconds if is_for_held else STARVED_SECONDS
+        self._is_pinning = is_pinning
+        self._starved_after = deadline_seconds if is_pinning else STARVED_SECONDS
         self._budget = Budget(capacity=deadline_seconds, refill=REFILL)
         self._long = Budget(capacity=_LONG_VERB_SECONDS if is_patient else _LONG_SECONDS, refill=REFILL)
         self._idle: list[_Worker] = []
         self._stuck: dict[_Worker, tuple[Spender, _Read]] = {}
         self._late: dict[tuple[int, str], _Read] = {}
 
-    def for_held(self) -> "SlowReads":
-        """Return an instance with its own threads and accounts, for files that hold a process's memory.
+    def for_pinning(self) -> "SlowReads":
+        """Return an instance with its own threads and accounts, for files that pin a process's memory.
 
         Everything about a process takes these, so what else its user delays must not keep them from being
         read. A long one takes long (`read_long` charges it), and a late one may be of another program.
         """
-        deadline = _HELD_DEADLINES * self._deadline
-        return SlowReads(deadline_seconds=deadline, is_patient=self._is_patient, is_for_held=True)
+        deadline = _PINNING_DEADLINES * self._deadline
+        return SlowReads(deadline_seconds=deadline, is_patient=self._is_patient, is_pinning=True)
 
     @property
     def stuck(self) -> int:
@@ -141,7 +141,7 @@ class SlowReads:
         worker = self._idle.pop()
         is_done = worker.run(job, min(self._deadline, self._starved_after))
         is_starved = not is_done and worker.waits_for_a_processor()
-        while not is_done and (self._is_patient or not (is_starved or self._is_for_held)):
+        while not is_done and (self._is_patient or not (is_starved or self._is_pinning)):
             is_done = worker.wait(self._deadline)
             is_starved = not is_done and worker.waits_for_a_processor()
             if not is_starved:
@@ -150,7 +150,7 @@ class SlowReads:
             self._idle.append(worker)
             if job.took > UNNOTICED_SECONDS:
                 # `read_long` charges the time that a long file takes the kernel.
-                waited = job.took - worker.lost_seconds() - (job.ran if self._is_for_held else 0.0)
+                waited = job.took - worker.lost_seconds() - (job.ran if self._is_pinning else 0.0)
                 if waited > UNNOTICED_SECONDS:
                     self._budget.charge((who or spender()).key, waited, time.monotonic())
             answer: _T = job.answer()
@@ -158,7 +158,7 @@ class SlowReads:
         who = who or spender()
         self._stuck[worker] = who, job
         if is_starved:
-            job.is_wanted = not self._is_for_held
+            job.is_wanted = not self._is_pinning
             raise UnknownFactError("this host is too busy to read it", is_transient=True)
         self._budget.charge(who.key, self._deadline, time.monotonic())
         raise UnknownFactError(f"reading a process took more than {self._deadline * 1000:.0f} ms")
