@@ -65,8 +65,12 @@ LONG = "chromium-browser-sandbox"
     ],
 )
 def test_a_name_is_compared_in_full(pattern: str, subject: Process, *, holds: bool) -> None:
-    """Short patterns meet comm, longer ones the name recovered from the command line, globs either."""
-    assert (matched([rule(pattern)], subject) == 0) is holds
+    """Short patterns meet comm, longer ones the name recovered from the command line, globs either.
+
+    Among few rules and among many, where what cannot match is left out first.
+    """
+    for others in ([], FILLER):
+        assert (matched([*others, rule(pattern, number=1)], subject) == 1) is holds
 
 
 @pytest.mark.parametrize(
@@ -153,6 +157,9 @@ def test_a_full_name_needs_an_argument_that_begins_with_comm() -> None:
     assert full_name(b"a" * 15, (b"/bin/" + b"a" * 20,)) == b"a" * 20
     assert full_name(b"a" * 15, (b"/bin/" + b"a" * 20 + b" --title",)) == b"a" * 20
     assert full_name(b"a" * 15, (b"/bin/b",)) == b"a" * 15
+    for options, length in ((2, 20), (3, 15)):
+        script = (b"/bin/b", *(b"-x" for _ in range(options)), b"/bin/" + b"a" * 20)
+        assert full_name(b"a" * 15, script) == b"a" * length
     assert full_name(b"short", (b"/bin/shorter",)) == b"short"
 
 
@@ -319,7 +326,11 @@ def test_what_any_user_can_choose_does_not_fill_the_memory() -> None:
         first(matcher, process(f"x{number}"))
     for number in range(5000):
         first(matcher, process("x", cgroup=f"/b/{number}"))
+    assert min(len(matcher._memo), len(matcher._somewhere)) > 0
     assert max(len(matcher._memo), len(matcher._somewhere)) < 2500
+    matcher.forget()
+    assert not matcher._memo
+    assert not matcher._somewhere
 
 
 def test_a_name_of_many_rules_is_in_the_way_of_no_other() -> None:

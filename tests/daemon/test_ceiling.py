@@ -182,6 +182,29 @@ def test_a_timer_that_another_one_moved_waits() -> None:
     assert loop.is_set("b")
 
 
+@pytest.mark.parametrize("seconds", [1.0, 60.0])
+def test_a_timer_that_two_set_is_due_at_the_earlier(seconds: float) -> None:
+    """Whoever was first."""
+    loop, ran = Loop(), list[float]()
+    loop.define("a", ran.append)
+    for when in (seconds, 61.0 - seconds):
+        loop.set_earlier("a", when)
+    loop._run_timers(1.0)
+    assert ran == [1.0]
+
+
+def test_a_loop_that_is_always_busy_leaves_the_processor_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a real-time priority nothing else would get it, and RLIMIT_RTTIME would end the daemon."""
+    slept, now = list[float](), 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    loop = Loop()
+    for _ in range(1000):
+        now += 0.01
+        loop.wait(busy=True)
+    assert sum(slept) == pytest.approx(0.1, rel=0.1), "1 % of 10 s"
+
+
 def test_a_loop_sleeps_until_the_first_of_its_timers() -> None:
     """Whichever was set first."""
     loop, fired = Loop(), list[str]()

@@ -89,6 +89,14 @@ def test_a_write_is_drift(work: Work, proc: FakeProc) -> None:
     assert [key for key in work.reporter.changes if key[1] == "drift"]
 
 
+def test_who_has_the_pid_of_a_watched_process_can_be_watched(work: Work, proc: FakeProc) -> None:
+    """The watch on the first would never report anything."""
+    watching = watching_of(work)
+    proc.process(Process(Identity(10, 2), b"a"))
+    work.worker.check_exec(10)
+    assert not watching.drift.watches(10)
+
+
 def test_a_correction_wakes_nobody(work: Work, proc: FakeProc) -> None:
     """Our own write is reported, too: checking the process again would double the cost of a correction."""
     fire(work, "watch")
@@ -177,10 +185,13 @@ def test_without_room_for_watches_a_limit_is_reported_once(work: Work) -> None:
 
 
 def test_shedding_drops_watches(work: Work) -> None:
-    """They are set again when a pass has ended."""
+    """They are set again when a pass has ended. What is known of names goes, too."""
     fire(work, "watch")
     work.worker.watching.work(0.0)
-    work.worker.watching.clear()
+    matcher = work.reconciler.matching.matcher
+    assert matcher._memo
+    work.worker.clear()
+    assert not matcher._memo
     assert not work.worker.watching.drift.processes
     work.loop.set("watch", None)
     work.worker.watching.end_pass(7.0)

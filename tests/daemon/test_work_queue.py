@@ -113,10 +113,13 @@ def test_what_is_put_off_comes_first_once_it_is_due(queue: Waiting) -> None:
 
 def test_a_busy_host_is_asked_again_the_later_the_more_there_is(queue: Waiting) -> None:
     """At least 5 ms later; one process is one, however often it is put off."""
+    until = set()
     for pids, seconds in (({1}, 0.005), ({1}, 0.005), (range(2000), 2.0)):
         queue.loop.set("postponed", None)
         queue.put_off("postponed", pids)
         assert seconds / 2 < queue.seconds("postponed") <= seconds
+        until.add(queue.sweep.patient_until)
+    assert len(until) == 1, "a pass does not wait for good"
 
 
 @pytest.mark.parametrize("is_urgent", [True, False])
@@ -159,9 +162,9 @@ def test_what_the_pass_before_did_not_see_has_started() -> None:
 
 
 def test_a_pass_that_found_nothing_inherited_is_over() -> None:
-    """What started meanwhile is another's business: its event's."""
+    """What ended or started meanwhile is another's business: its event's."""
     sweep = begun()
-    assert not sweep.chase(lambda: [1, 2, 3, 4])
+    assert not sweep.chase(lambda: [1, 2, 4])
 
 
 def test_children_of_what_inherited_are_chased() -> None:
@@ -183,3 +186,12 @@ def test_what_ended_before_it_was_reached_may_have_forked() -> None:
         assert sweep.chase([1, 2, 4 + young].copy)
     assert not sweep.chase(lambda: [1, 2, 9])
     assert not begun(chases_ended=True).chase(lambda: [1, 2, 3, 4])
+
+
+def test_a_pass_that_found_something_once_is_chased_to_the_end() -> None:
+    """Though it found no other since: each of them forked, and ended before it was reached."""
+    sweep = begun(chases_ended=True)
+    sweep.found_inherited = True
+    for young in range(CHASES):
+        assert sweep.chase([1, 2, 3, 4 + young].copy)
+    assert not sweep.chase(lambda: [1, 2, 3, 99])

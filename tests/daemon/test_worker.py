@@ -307,6 +307,16 @@ def test_what_inherited_is_chased_soon(work: Work) -> None:
     assert begun <= due - CHILD_SECONDS <= time.monotonic()
 
 
+@pytest.mark.parametrize("why", ["postponed", "undecided"])
+def test_what_was_put_off_is_not_put_off_again(work: Work, why: str) -> None:
+    """An idle host would check it for good."""
+    getattr(work.reconciler.managed, why).add(2)
+    for is_put_off in (True, False):
+        work.worker.check(Batch([]), 0.0)
+        assert (work.due(why) is not None) is is_put_off
+        work.loop.set(why, None)
+
+
 def test_short_of_memory_everything_is_dropped_and_a_pass_follows_soon(work: Work, proc: FakeProc) -> None:
     """When there may be some again."""
     proc.process(Process(Identity(2, 1), b"a"))

@@ -72,6 +72,8 @@ def test_a_value_that_only_the_moved_floor_allows_is_not_its_own(host: Host) -> 
     """Else a process could keep immunity when its rule is gone."""
     host.give(-900)
     host.proc.set_oom_score_adj(PID, -899)
+    host.reconciler.adopt(Policy())
+    assert host.reconciler.planner.left_alone() == []
     host.give()
     assert host.state == (0, 0)
 
@@ -206,6 +208,36 @@ def test_a_child_cannot_keep_immunity_by_choosing_another_value(
     host.reconciler.managed.asks_parents = not told
     host.reconciler.process(11, "exec", 0.0, in_pass=not told)
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == after
+
+
+def test_between_passes_no_floor_is_tried_that_only_a_value_would_show(host: Host) -> None:
+    """A child that was forked before or after its parent was reset may have a floor of its own."""
+    host.give(-900)
+    host.give()
+    managed = host.reconciler.managed
+    at_ns = managed.descents[PID].former_until
+    for child, is_certain in ((11, True), (12, False)):
+        managed.on_fork(PID, child, at_ns if is_certain else at_ns + 1)
+        host.proc.process(Process(Identity(child, host.kernel.now_ticks()), b"sh", parent_pid=PID, uid=1000))
+        handle = host.kernel.open(child)
+        assert handle is not None
+        with handle:
+            assert host.reconciler.inheritance.may_have_floor(handle, in_pass=False) is is_certain
+
+
+def test_what_a_child_forked_before_its_floor_was_taken_loses_its_own(host: Host) -> None:
+    """The fork tells, where nothing else does: a value in another service is that service's."""
+    host.give(-900)
+    managed = host.reconciler.managed
+    child = Process(Identity(11, host.kernel.now_ticks()), b"sh", uid=1000)
+    grandchild = Process(Identity(12, 99), b"sh", uid=1000, cgroup="/system.slice/a.service")
+    for process in (child, grandchild._replace(oom_score_adj=-900)):
+        host.proc.process(process)
+        host.kernel.floors[process.identity.pid] = -900
+    for parent, pid in ((PID, 11), (11, 12)):
+        managed.on_fork(parent, pid, 0)
+        host.reconciler.process(pid, "exec", 0.0)
+        assert (host.proc.oom_score_adj(pid), host.kernel.floor(pid)) == (0, 0)
 
 
 def family(host: Host, *, started: int, value: int) -> Process:

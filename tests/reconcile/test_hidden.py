@@ -10,7 +10,7 @@ from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
-from oomguard.reconcile.ledger import open_hosts_ledger, read_ledger
+from oomguard.reconcile.ledger import Ledger, open_hosts_ledger, read_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import open_state_folder
 
@@ -60,6 +60,20 @@ def test_a_process_that_was_hidden_gets_its_original_value_back(host: Host) -> N
     assert host.proc.oom_score_adj(host.pid) == 500
     assert host.reconcile(Policy()) == ["applied"]
     assert host.proc.oom_score_adj(host.pid) == 20
+
+
+def test_a_process_that_is_shown_again_is_known_again(host: Host) -> None:
+    """Though it is as it was: nothing was known of its rule while it was hidden."""
+    reconciler = Reconciler(POLICY, Ledger(), host.procfs)
+    host.proc.set_oom_score_adj(host.pid, 20)
+    for _ in range(2):
+        list(reconciler.everything("resync", 0.0))
+    hidden = host.hide()
+    list(reconciler.everything("resync", 0.0))
+    assert reconciler.managed.rule_of == {}
+    hidden.rename(host.proc.root / str(host.pid))
+    list(reconciler.everything("resync", 0.0))
+    assert reconciler.managed.rule_of == {host.pid: 0}
 
 
 def test_a_process_that_ended_is_forgotten_where_all_are_shown(host: Host) -> None:

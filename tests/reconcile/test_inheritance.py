@@ -113,6 +113,19 @@ def test_a_program_of_roots_is_held_by_its_own_rule(host: Host, name: bytes) -> 
     assert host.value(11) == 0
 
 
+def test_a_child_whose_rule_wants_what_its_parent_had_before_is_restored(host: Host) -> None:
+    """Its parent has another value by now."""
+    lower = POLICY.rules[0]._replace(terms=Terms(Value("exact", -500)))
+    host.reconciler.adopt(Policy(rules=(lower, *POLICY.rules[1:])))
+    host.look(CRON)
+    host.start(11, b"same", parent=CRON, value=-900)
+    host.look(11)
+    assert (host.value(CRON), host.value(11)) == (-500, -900)
+    host.reconciler.adopt(Policy())
+    host.look(11)
+    assert host.value(11) == 0
+
+
 def test_a_child_of_another_value_chooses_a_later_one_itself(host: Host) -> None:
     """It may have been forked before its parent was reset; its value shows that it was not."""
     host.inherit(11, b"other", uid=0)

@@ -11,6 +11,7 @@ from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.known import Known
 from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.reconciler import Reconciler
 
 PERSON = 1000
@@ -78,3 +79,30 @@ def test_a_reload_translates_rules_by_their_conditions(proc: FakeProc, procfs: P
     reconciler.adopt(Policy(rules=(RULES[2]._replace(number=0), moved)))
     assert reconciler.managed.rule_of == {20: 1}
     assert known == {10: 1, 20: 0}, "what the status file shows until the first pass ends"
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_what_no_rule_matches_any_more_is_not_counted(
+    proc: FakeProc, procfs: Procfs, *, has_ended: bool
+) -> None:
+    """The status and the metrics have their number."""
+    for pid in (10, 20):
+        proc.process(Process(Identity(pid, 1), b"hog"))
+    reconciler = Reconciler(Policy(rules=RULES), Ledger(), procfs)
+    list(reconciler.everything("start", 0.0))
+    assert reconciler.managed.matched == 2
+    if has_ended:
+        proc.end(20)
+    else:
+        proc.rename(20, b"other")
+    list(reconciler.everything("resync", 0.0))
+    assert reconciler.managed.matched == 1
+
+
+def test_the_forks_of_what_no_rule_can_match_wake_nobody(proc: FakeProc, procfs: Procfs) -> None:
+    """Of init, a zombie and oomguard itself, whatever they are called."""
+    for pid, state in ((1, "S"), (20, "Z"), (21, "S"), (22, "S")):
+        proc.process(Process(Identity(pid, 1), b"zygote"), state=state)
+    reconciler = Reconciler(Policy(rules=RULES), Ledger(), procfs, itself=Itself(21))
+    list(reconciler.everything("start", 0.0))
+    assert reconciler.managed.watched == {22}

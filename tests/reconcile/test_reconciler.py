@@ -332,6 +332,15 @@ def test_a_user_with_many_processes_causes_no_more_writes_than_with_one(rewritin
     assert rewriting.rewrite(11, 3.0) == "applied", "it refills"
 
 
+def test_a_pass_is_at_no_users_expense(rewriting: Rewriting) -> None:
+    """No user can cause one."""
+    rewriting.start(10)
+    for number in range(USER_BURST - 1):
+        rewriting.reconciler.backoff.looked(number, 1.0, "user-1000.slice")
+    assert rewriting.rewrite(10, 1.0, in_pass=True) == "applied"
+    assert not rewriting.reconciler.backoff.limits_users
+
+
 def test_opening_the_file_without_a_change_is_noticed_for_a_while_only(rewriting: Rewriting) -> None:
     """O_TRUNC raises the same event as a write."""
     rewriting.start(10)
@@ -424,6 +433,19 @@ def test_another_value_than_the_denied_one_is_tried_at_once(proc: FakeProc) -> N
     kernel.close()
 
 
+def test_a_process_whose_protection_the_kernel_denies_is_no_watched_parent(proc: FakeProc) -> None:
+    """Its children inherit nothing."""
+    kernel = FlooredKernel(str(proc.root), FakePrivilege(is_permitted=False))
+    proc.process(Process(Identity(10, 10), b"worker"))
+    lowering = WORKER._replace(terms=Terms(Value("exact", -100), scope="main"))
+    reconciler = Reconciler(Policy(rules=(lowering,)), Ledger(), kernel)
+    outcome = reconciler.process(10, "exec", 0.0)
+    assert outcome is not None
+    assert outcome.result == "denied"
+    assert not reconciler.managed.watched
+    kernel.close()
+
+
 def test_a_watch_on_what_cannot_be_changed_rests(proc: FakeProc, procfs: Procfs) -> None:
     """Refused or denied, a process that rewrites its own value has it looked at for a while only."""
     protecting = WORKER._replace(terms=Terms(Value("exact", -300)))
@@ -465,7 +487,9 @@ def test_rewrites_far_apart_are_tolerated_for_ever() -> None:
     backoff = Backoff(longest_pause_seconds=10)
     for number in range(100):
         backoff.corrected("x", number * (WINDOW_SECONDS / TOLERATED + 1))
+        backoff.looked("y", number * (WINDOW_SECONDS + 1), "user-1000.slice")
     assert backoff.contended() == []
+    assert backoff.take_rested() == []
     assert not backoff.is_contended("x")
 
 
@@ -476,7 +500,7 @@ def test_what_stays_right_is_forgotten() -> None:
         backoff.corrected("contended", 0.0)
     assert backoff.must_wait("contended", 0.0)
     backoff.corrected("corrected", 0.0)
-    assert backoff.forget_rested(WINDOW_SECONDS) == []
+    assert backoff.forget_rested(WINDOW_SECONDS + FIRST_PAUSE_SECONDS) == []
     assert backoff.forget_rested(WINDOW_SECONDS + FIRST_PAUSE_SECONDS + 1) == ["contended"]
     assert backoff.forget_rested(1000.0) == []
     assert not backoff.must_wait("contended", 1000.0)

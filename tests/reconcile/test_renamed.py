@@ -283,6 +283,24 @@ def test_an_edit_that_is_read_twice_before_a_pass_ends_still_exempts(
     assert changes(reconciler) == [0]
 
 
+def test_an_edit_exempts_who_has_the_pid_of_one_that_took_another_name(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
+) -> None:
+    """It left no rule itself."""
+    everybody = f"{{name: calf, oom_score_adj: 1}}, {{user: {PERSON}, oom_score_adj: 800}}"
+    for pid in (19, 20):
+        proc.process(Process(Identity(pid, 1), b"hog", uid=PERSON))
+    reconciler = Reconciler(policy(f"rules: [{everybody}]"), Ledger(), procfs)
+    assert changes(reconciler) == [800, 800]
+    rename(proc, "calf")
+    assert changes(reconciler) == []
+    reconciler.adopt(policy(f"rules: [{{name: sheep, oom_score_adj: 0}}, {everybody}]"))
+    child = Process(Identity(20, 9), b"sheep", parent_pid=19, uid=PERSON, oom_score_adj=800)
+    proc.process(child, forked=True)
+    reconciler.managed.on_fork(19, 20, 10)
+    assert changes(reconciler) == [0]
+
+
 def test_what_a_process_cannot_choose_still_decides(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
 ) -> None:

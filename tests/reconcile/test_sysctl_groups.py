@@ -135,6 +135,27 @@ def test_a_policy_that_cannot_follow_another_leaves_that_in_force(
     assert proc.sysctls() == START
 
 
+def test_what_fails_is_taken_back_the_last_first(proc: FakeProc, failing: Failing) -> None:
+    """Strict accounting is in force again only when its limit is."""
+
+    class Checking(Failing):
+        def write(self, path: str, text: bytes) -> None:
+            super().write(path, text)
+            found = proc.sysctls()
+            assert found[MODE] == 0 or found[KBYTES] == 9_000_000
+
+    with closing(Checking(str(proc.root))) as checking:
+        reconciler = Reconciler(STRICT, Ledger(), checking)
+        bring(reconciler)
+        before = proc.sysctls()
+        reconciler.adopt(
+            asking(overcommit_memory=0, overcommit_kbytes=8_000_000, admin_reserve_kbytes=131072)
+        )
+        checking.fail_at = checking.writes + 4
+        assert set(said(bring(reconciler)).values()) == {"denied"}
+    assert proc.sysctls() == before
+
+
 def test_a_read_only_file_is_found_before_anything_is_written(proc: FakeProc, failing: Failing) -> None:
     """So a container with a read-only /proc/sys sees no value flicker."""
     reconciler = Reconciler(STRICT, Ledger(), failing)
@@ -167,6 +188,7 @@ def test_what_cannot_be_taken_back_is_named_and_stays_in_the_ledger(proc: FakePr
     outcomes = bring(reconciler)
     stuck = {str(o.change.target) for o in outcomes if "could not be restored" in o.reason}
     assert stuck == {KBYTES, ADMIN}
+    assert all(entry.is_written for entry in reconciler.ledger.sysctls.values())
     failing.fail_at = 0
     reconciler.adopt(Policy())
     bring(reconciler, "restore")

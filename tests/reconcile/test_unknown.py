@@ -1,6 +1,7 @@
 """What cannot be known of a process in time: nothing is taken back, and nobody escapes."""
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,6 +15,7 @@ from oomguard.kernel.slow_reads import VERB_SECONDS, SlowReads, Spender, patient
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
+from running import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -340,3 +342,48 @@ def test_of_several_rules_that_must_not_protect_a_process_the_first_is_told(
     assert change.after == -300
     assert change.obstacle is not None
     assert change.obstacle.kind == "refused"
+
+
+def test_a_busy_host_takes_nothing_from_a_service_that_it_cannot_read(proc: FakeProc, tmp_path: Path) -> None:
+    """For a moment nobody knows whose it is: that is no reason not to trust it."""
+
+    class Busy(Spent):
+        def read_long(self, read: "Callable[[], bytes]", payer: "Callable[[], str]") -> bytes:
+            raise UnknownFactError("this host is too busy", is_transient=True)
+
+    ledger = Ledger()
+    ledger.record_protection(-900, "a.service", 0, 1)
+    proc.process(Process(Identity(20, 5), b"job", uid=33, cgroup="/system.slice/a.service"))
+    kernel = FakeKernel(str(proc.root), Busy())
+    reconciler = Reconciler(policy(tmp_path, "- {name: guard, oom_score_adj: -900}\n"), ledger, kernel)
+    handle = kernel.open(20)
+    assert handle is not None
+    with handle:
+        assert not reconciler.inheritance.may_have_floor(handle, in_pass=True)
+
+
+def test_what_was_read_of_the_program_before_decides_nothing(
+    proc: FakeProc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer comes late, as on a busy host, when the process runs another program."""
+    proc.process(Process(Identity(20, 1), b"x", uid=PERSON))
+    cmdline = proc.root / "20/cmdline"
+    cmdline.unlink()
+    os.mkfifo(cmdline)
+    monkeypatch.setattr("oomguard.kernel.slow_reads._Worker.waits_for_a_processor", lambda _: True)
+    reads = SlowReads()
+    wanted = policy(tmp_path, "- {cmdline: old, oom_score_adj: 800}\n")
+    reconciler = Reconciler(wanted, Ledger(), FakeKernel(str(proc.root), reads))
+    assert due(reconciler) == []
+    assert reads.stuck == 1
+    cmdline.write_bytes(b"old\0")
+    cmdline.unlink()
+    cmdline.write_bytes(b"new\0")
+
+    def has_answered() -> bool:
+        reads._reap()
+        return reads.stuck == 0
+
+    wait_until(has_answered, "an answer")
+    reconciler.managed.executed[20] = time.monotonic_ns()
+    assert due(reconciler) == []
