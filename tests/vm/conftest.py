@@ -8,14 +8,14 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from . import payload
-from .guest import Guest, missing_emulator
+from .guest import EmulatorError, Guest, missing_emulator
 from .image import CONTAINERS, SUITES, ImageError, build, cache_folder
 from .service import Service
 
@@ -124,6 +124,12 @@ class Machines:
 
     def boot(self, *, is_plain: bool = False, **options: Any) -> Guest:
         """Boot another guest, to be closed by the caller; the options are those of `Guest`."""
+        for _ in range(2):
+            with suppress(EmulatorError):
+                return self._boot(is_plain=is_plain, **options)
+        return self._boot(is_plain=is_plain, **options)
+
+    def _boot(self, *, is_plain: bool, **options: Any) -> Guest:
         self._boots += 1
         folder = self._folder / f"boot-{self._boots}"
         folder.mkdir()

@@ -24,6 +24,10 @@ from typing import Any, Self, TypeVar
 
 EMULATOR = "qemu-system-x86_64"
 PANIC = b"Kernel panic - not syncing"
+PATCHED = b"Oops: int3:"
+"""A breakpoint that the kernel sets while it patches itself, hit after that, as only emulators do: Linux 7.2
+panics so in ktime_get_update_offsets_now, when it switches to the clock of the processor."""
+
 PANIC_GRACE_SECONDS = 20.0
 """How long a panicked guest may take for the rest of its report and the reboot that kernel.panic=N makes."""
 
@@ -50,6 +54,10 @@ class GuestLostError(GuestError):
 
 class GuestPanicError(GuestLostError):
     """The guest's kernel panicked."""
+
+
+class EmulatorError(GuestPanicError):
+    """The guest's kernel panicked because of the emulator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,9 +413,11 @@ class Guest:
                 raise GuestLostError(f"no answer within {timeout_seconds} s, see {self.folder}")
 
     def _lost(self) -> GuestLostError:
-        if self.has_panicked:
-            why = self.console.read_bytes().partition(PANIC)[2].partition(b"\n")[0].decode(errors="replace")
-            return GuestPanicError(f"the guest's kernel panicked{why}; see {self.console}")
+        console = self.console.read_bytes()
+        if PANIC in console:
+            why = console.partition(PANIC)[2].partition(b"\n")[0].decode(errors="replace")
+            kind = EmulatorError if PATCHED in console else GuestPanicError
+            return kind(f"the guest's kernel panicked{why}; see {self.console}")
         return GuestLostError(f"the guest stopped, see {self.folder}")
 
 

@@ -129,6 +129,8 @@ def test_swap_in_a_file_and_in_compressed_memory(installed: Service) -> None:
         with unit(vm, "vm-swapped", "vm-swapped 120 600", "MemoryHigh=40M"):
             swapped_bytes = "/sys/fs/cgroup/scenario.slice/vm-swapped.service/memory.swap.current"
             vm.wait_until(f"test $(cat {swapped_bytes}) -gt 70000000", describe="it to be swapped out")
+            has_all = "awk '/^Vm(RSS|Swap)/ {kib += $2} END {exit kib < 120 * 1024}'"
+            vm.wait_until(f"{has_all} /proc/$(pgrep -x vm-swapped)/status", describe="it to have 120 MiB")
             ranked = json.loads(vm.run("oomguard rank --json").stdout)
             assert ranked["domain"]["total_bytes"] // 1024 == pytest.approx(total + swap, abs=8)
             first = ranked["processes"][0]
