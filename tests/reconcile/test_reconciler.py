@@ -439,10 +439,10 @@ def test_a_process_whose_protection_the_kernel_denies_is_no_watched_parent(proc:
     proc.process(Process(Identity(10, 10), b"worker"))
     lowering = WORKER._replace(terms=Terms(Value("exact", -100), scope="main"))
     reconciler = Reconciler(Policy(rules=(lowering,)), Ledger(), kernel)
-    outcome = reconciler.process(10, "exec", 0.0)
-    assert outcome is not None
-    assert outcome.result == "denied"
-    assert not reconciler.managed.watched
+    for now, result in ((0.0, "denied"), (0.1, None), (1.5, "denied"), (1.6, None)):
+        outcome = reconciler.process(10, "exec", now)
+        assert (None if outcome is None else outcome.result) == result
+        assert not reconciler.managed.watched
     kernel.close()
 
 

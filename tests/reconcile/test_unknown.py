@@ -344,13 +344,29 @@ def test_of_several_rules_that_must_not_protect_a_process_the_first_is_told(
     assert change.obstacle.kind == "refused"
 
 
+class Busy(Spent):
+    """Of no process it can be read whose it is."""
+
+    def read_long(self, read: "Callable[[], bytes]", payer: "Callable[[], str]") -> bytes:
+        """Fail as if the thread had no processor."""
+        raise UnknownFactError("this host is too busy", is_transient=True)
+
+
+def test_a_busy_host_does_not_take_a_value_that_a_service_chose_itself(proc: FakeProc) -> None:
+    """One that may lower itself (CAP_SYS_RESOURCE) did that, not one that oomguard's floor let do it."""
+    proc.process(
+        Process(Identity(20, 5), b"job", uid=33, cgroup="/system.slice/a.service", oom_score_adj=-500)
+    )
+    ledger = Ledger()
+    ledger.record(Identity(20, 5), Entry(0, -900, moved_floor=True))
+    reconciler = Reconciler(Policy(), ledger, FakeKernel(str(proc.root), Busy()))
+    assert [*reconciler.everything("policy", 0.0)] == []
+    assert proc.oom_score_adj(20) == -500
+    assert reconciler.managed.postponed == {20}
+
+
 def test_a_busy_host_takes_nothing_from_a_service_that_it_cannot_read(proc: FakeProc, tmp_path: Path) -> None:
     """For a moment nobody knows whose it is: that is no reason not to trust it."""
-
-    class Busy(Spent):
-        def read_long(self, read: "Callable[[], bytes]", payer: "Callable[[], str]") -> bytes:
-            raise UnknownFactError("this host is too busy", is_transient=True)
-
     ledger = Ledger()
     ledger.record_protection(-900, "a.service", 0, 1)
     proc.process(Process(Identity(20, 5), b"job", uid=33, cgroup="/system.slice/a.service"))

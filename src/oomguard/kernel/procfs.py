@@ -552,11 +552,13 @@ class ProcessHandle:
     def may_lower_itself(self) -> bool:
         """Whether it has CAP_SYS_RESOURCE on the host, and so can set any value and floor.
 
-        False if its user made it too slow to read.
+        False if its user made it too slow to read. UnknownFactError: this host is too busy to read it.
         """
         try:
             status = self.status
-        except UnknownFactError:
+        except UnknownFactError as error:
+            if error.is_transient:
+                raise
             return False
         return has(parse_effective(status), CAP_SYS_RESOURCE) and not self.in_user_namespace
 

@@ -235,6 +235,7 @@ class Reconciler:
         is_repeatable = not in_pass and change.cause in ("drift", "restore") and not change.inherited
         if not self.backoff.is_idle:
             if self.backoff.is_denied(change.identity, change.after, now):
+                self.managed.on_denied(handle.pid)
                 self.still_denied(change)
                 return None
             if not in_pass and (change.rule is not None or change.after <= change.before):
