@@ -13,6 +13,8 @@ from oomguard.core.sysctl_diff import diff_sysctls, left_alone
 
 RATIO, KBYTES = "vm.overcommit_ratio", "vm.overcommit_kbytes"
 DIRTY_RATIO, DIRTY_BYTES = "vm.dirty_ratio", "vm.dirty_bytes"
+PARTNERS = {RATIO: KBYTES, KBYTES: RATIO, DIRTY_RATIO: DIRTY_BYTES, DIRTY_BYTES: DIRTY_RATIO}
+"""What the kernel zeroes, by its own code: mm/util.c, mm/page-writeback.c."""
 PAGES = "vm.nr_hugepages"
 PLENTY = Memory(10**9, 0, 0, 10**9, 0)
 
@@ -129,7 +131,12 @@ class Kernel:
         """Write one, as whoever."""
         if name.startswith("vm.dirty") and self.values[name] == value:
             return
-        self.values = after_writing(self.values, {name: min(value, self.pages) if name == PAGES else value})
+        made = min(value, self.pages) if name == PAGES else value
+        expected = after_writing(self.values, {name: made})
+        self.values[name] = made
+        if name in PARTNERS:
+            self.values[PARTNERS[name]] = 0
+        assert self.values == expected
 
     def plan(self, policy: Policy) -> list[SetSysctl]:
         """Return what is due."""

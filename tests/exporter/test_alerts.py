@@ -99,11 +99,19 @@ def test_rules_are_valid_and_do_what_they_should() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def lasting(rule: dict[str, Any], times: float) -> dict[str, Any]:
+    """Return an alert that is due after so many times as long."""
+    due = rule["for"]
+    minutes = int(due[:-1]) * {"m": 1, "h": 60}[due[-1]]
+    return rule | {"for": f"{int(minutes * times)}m"}
+
+
 MUTANTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "never": lambda rule: rule | {"expr": "vector(0) > 1"},
     "always": lambda rule: rule | {"expr": unbounded(rule["expr"])},
     "at once": lambda rule: {key: value for key, value in rule.items() if key != "for"},
-    "late": lambda rule: rule | {"for": "3h"},
+    "soon": lambda rule: lasting(rule, 0.5) if "for" in rule else rule,
+    "late": lambda rule: lasting(rule, 2) if "for" in rule else rule | {"for": "3h"},
 }
 
 

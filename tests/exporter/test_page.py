@@ -167,6 +167,15 @@ def test_rules_that_look_alike_share_a_series_and_labels_are_bounded() -> None:
     assert len(long) == 200
 
 
+def test_series_are_as_few_as_the_page_says() -> None:
+    """At most three of a rule, and three of each declared sysctl."""
+    status = STATUS._replace(rules=(RuleStatus(0, "name=a", "", "keep", 2),), kills=())
+    told = [*daemon_metrics(status, rule_limit=1), *host_metrics(Procfs(), status.sysctls)]
+    samples = [sample for metric in told for sample in metric.samples]
+    for name in ("name=a", "vm.swappiness"):
+        assert sum(name in sample.labels.values() for sample in samples) == 3
+
+
 def test_rules_beyond_the_limit_have_no_series_and_are_counted() -> None:
     """The first of the policy that hold a process have one."""
     assert value("oomguard_rule_processes", rule_limit=1) == 2

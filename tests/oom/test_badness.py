@@ -166,6 +166,7 @@ def test_the_whole_host_is_ram_and_swap() -> None:
         (CgroupLimits(64 * MIB, swap=4 * MIB, swappiness=0), 16384),
         (CgroupLimits(64 * MIB, memory_and_swap=96 * MIB), 16384 + 8192),
         (CgroupLimits(64 * MIB, memory_and_swap=64 * MIB), 16384),
+        (CgroupLimits(64 * MIB, memory_and_swap=32 * MIB), 16384),  # one changed between the two reads
         (CgroupLimits(0, swap=0), 1),
         (CgroupLimits(None, swap=4096), None),
     ],

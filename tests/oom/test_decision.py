@@ -96,6 +96,17 @@ def test_value_of_the_victim_is_named_where_either_one_sufficed() -> None:
     assert decider.task.comm == "cache-worker"
 
 
+def test_value_without_which_two_would_be_equal_is_not_said_to_decide() -> None:
+    """With 0, the victim would have had as much as the largest, and the order of the scan would decide."""
+    text = (REPORTS / "6.18-memcg-value-decides.txt").read_text()
+    text = text.replace("9738     8176", "9736     8176").replace(" 0 db", " -255 db")
+    text = text.replace(" 0 report", " -500 report").replace("500 cache", "100 cache")
+    finding = found(text)
+    assert [one.badness for one in finding.ranked] == [7286, 5686, -11]
+    assert finding.decider is not None
+    assert finding.decider.task.comm == "db-server"
+
+
 def test_value_that_would_not_have_sufficed_is_not_blamed() -> None:
     """With 0, the largest would still have had less than the victim with its 700: all values decided."""
     shown = dict(facts(Incident(1, found((REPORTS / "7.2-host.txt").read_text()))))
@@ -115,6 +126,14 @@ def test_score_of_old_kernels_agrees() -> None:
     assert abs(first.badness * 1000 // finding.total_pages - finding.report.choice.score) <= 2
 
 
+def test_score_of_a_process_without_a_value_shows_the_size_of_memory() -> None:
+    """Where the report does not show it: 43120 pages were 413 thousandths. A value is part of the score."""
+    for value, score, total in ((0, 413, 104406), (300, 413, None), (0, 0, None)):
+        lines = formats.host_report(formats.KERNELS[2], values=(0, -1000, 0, value))
+        text = "\n".join(line for line in lines if not line.endswith(("pages RAM", "pages reserved")))
+        assert found(text.replace("score 413", f"score {score}")).total_pages == total
+
+
 def test_cgroup_with_swap_counts_it() -> None:
     """A version 1 cgroup's swap is what its second limit leaves; version 2 says it itself."""
     assert found(formats.MEMCG_3_16).total_pages == 131072 // 4
@@ -127,6 +146,14 @@ def test_cgroup_with_swap_counts_it() -> None:
     finding = found(swapping)
     assert finding.total_pages == 65536 // 4 + 500
     assert any("swap" in text for text in finding.assumed)
+    lower = formats.MEMCG_3_16.replace("limit 131072kB", "limit 32768kB")
+    assert found(lower).total_pages == 65536 // 4
+    assert found(formats.GROUP_5_15.replace("limit 65536kB", "limit 0kB")).total_pages == 1
+
+
+def test_cgroup_is_known_by_its_amounts_alone() -> None:
+    """The lines that name it are lost."""
+    assert found(formats.MEMCG_64K.partition("oom-kill:")[0]).constraint == "memcg"
 
 
 def test_cpuset_is_its_nodes_memory() -> None:
@@ -143,21 +170,36 @@ def test_kernels_of_another_formula_are_not_ranked() -> None:
     assert finding.ranked == ()
     assert finding.victim is not None
     assert finding.victim.task.comm == "mysqld"
+    lines = formats.host_report(formats.KERNELS[-1])
+    text = "\n".join(line.replace("oom_score_adj name", "oom_adj name") for line in lines)
+    assert found(text.replace(" 7.0.0 ", " ")).era is None
 
 
-def test_release_is_guessed_from_what_is_printed() -> None:
+@pytest.mark.parametrize(
+    ("kernel", "release", "since"),
+    [
+        (formats.KERNELS[0], "2.6.39", (2, 6, 39)),
+        (formats.KERNELS[1], "3.14", (3, 14, 0)),
+        (formats.KERNELS[2], "4.1", (3, 14, 0)),
+        (formats.KERNELS[3], "4.15", (3, 14, 0)),
+        (formats.KERNELS[5], "6.8", (5, 9, 0)),
+    ],
+)
+def test_release_is_guessed_from_what_is_printed(
+    kernel: formats.Kernel, release: str, since: tuple[int, int, int]
+) -> None:
     """Without the line that names it, the columns tell how old a kernel is at least; it is said so."""
     lines = [
         line
-        for line in formats.host_report(formats.KERNELS[1])
-        if not line.startswith(("CPU:", "Killed process", "Out of memory"))
+        for line in formats.host_report(kernel)
+        if not line.startswith(("CPU:", "Pid:", "Killed process", "Out of memory", "oom-kill:"))
     ]
     finding = found(
         "\n".join([*lines, "Killed process 1377 (report (new) x) total-vm:400000kB, anon-rss:1kB"])
     )
     assert finding.era is not None
-    assert finding.era.since == (3, 14, 0)
-    assert any("release" in text for text in finding.assumed)
+    assert finding.era.since == since
+    assert f"Linux {release} or later (the report does not show the release)" in finding.assumed
 
 
 def test_victim_that_was_not_ahead_is_told() -> None:
@@ -168,11 +210,30 @@ def test_victim_that_was_not_ahead_is_told() -> None:
     assert "about to exit, or killed before." in dict(facts(Incident(1, finding)))["Why"]
 
 
+def test_victim_that_could_not_be_chosen_is_told() -> None:
+    """Its row has -1000, so it has no place in the order."""
+    finding = found("\n".join(formats.host_report(formats.KERNELS[-1], values=(0, 0, 0, -1000))))
+    assert finding.victim is not None
+    assert finding.victim.place is None
+    assert "By this calculation it could not be chosen" in dict(facts(Incident(1, finding)))["Why"]
+
+
+def test_bonus_of_root_that_may_decide_who_is_next_is_told() -> None:
+    """3 % less is what puts sshd, of uid 0, behind postgres; that it has CAP_SYS_ADMIN is assumed."""
+    for value, is_told in ((247, True), (200, False)):
+        finding = found("\n".join(formats.host_report(formats.KERNELS[2], values=(0, value, 0, 900))))
+        assert finding.runner_up is not None
+        assert finding.runner_up.task.comm == "postgres"
+        assert any("CAP_SYS_ADMIN" in text for text in finding.assumed) == is_told
+
+
 def test_reasons_that_the_report_gives_are_taken() -> None:
     """Who asked died for asking, or somebody pressed a key."""
     assert found(formats.ALLOCATING_6_1).why == "allocating"
     pressed = "\n".join(formats.host_report(formats.KERNELS[-1])).replace("order=0", "order=-1")
     assert found(pressed).why == "sysrq"
+    nothing = f"{pressed.partition('Tasks state')[0]}Out of memory and no killable processes...\n"
+    assert found(nothing).constraint == "none"
 
 
 def test_pages_of_64_kib_are_counted_as_such() -> None:

@@ -187,7 +187,10 @@ def test_thread_that_was_chosen_is_no_parent() -> None:
     """RHEL 7 names a thread of the victim: it has no row, and may have a name of its own."""
     lines = formats.CHILD_3_19.replace("Kill process 9772", "Kill process 9999").splitlines()
     lines = [line.replace("Killed process 9787", "Killed process 9772") for line in lines]
-    assert found(*lines).why == "highest"
+    finding = found(*lines)
+    assert finding.why == "highest"
+    assert examine(finding.report._replace(rows_left_out=1)).why == "child"
+    assert found(CHOSEN.format(9999, "a"), KILLED.format(9772, "ruby")).why == "child"
     assert found(*(line.replace("9999 (ruby)", "9999 (GC Thread#1)") for line in lines)).why == "highest"
     assert found(*(line.replace("[ 9787]", "[ 97O7]") for line in lines)).why == "child"  # a row is unread
 
@@ -365,7 +368,9 @@ def test_formula_of_2_6_18_is_not_assumed_to_be_new() -> None:
     [
         ("0x280da", "1", "cpuset"),
         ("0x24280ca(GFP_HIGHUSER_MOVABLE|__GFP_ZERO)", "1", "cpuset"),
+        ("0x24200c0(GFP_KERNEL|__GFP_HARDWALL)", "1", "cpuset"),
         ("0x280da", "0-1", "none"),
+        ("0x280da", "0-99999999999", "none"),
         ("0xd0", "1", "none"),
         ("0x24000c0(GFP_KERNEL)", "1", "none"),
     ],

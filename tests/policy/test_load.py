@@ -268,6 +268,8 @@ def test_a_pair_in_two_files_excludes_each_other() -> None:
     (fault,) = _faults("vm: {dirty_ratio: 10}", "{}", "vm: {dirty_bytes: 10000}")
     assert fault.code == "exclusive-pair"
     assert str(fault).startswith("2.yaml:1:6: vm.dirty_bytes: conflicts with vm.dirty_ratio, set at 0.yaml:1")
+    (fault,) = _faults("vm: {overcommit_kbytes: 8GiB}", "vm: {commit_limit: 8GiB}")
+    assert fault.code == "exclusive-pair", "of the same size, too: they are two ways to set one limit"
 
 
 def test_a_higher_layer_overrides_a_lower_one() -> None:
@@ -329,6 +331,7 @@ def test_a_file_that_is_no_policy_at_all_is_not_explained_line_by_line() -> None
     found = _faults("rules:\n" + "- x\n" * 5000)
     assert len(found) == FAULTS_LIMIT + 1
     assert found[-1].message == "4,000 more errors are not shown"
+    assert len(_faults("rules:\n" + "- x\n" * FAULTS_LIMIT)) == FAULTS_LIMIT
 
 
 def test_only_the_keys_that_are_shown_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
