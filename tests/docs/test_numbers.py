@@ -35,7 +35,7 @@ NUMBERS: dict[str, list[tuple[float, int, str]]] = {
     ],
     "docs/json.md": [(status_writer._RULES_LIMIT, 1000, "`rules`: the 1,000 that match most processes")],
     "docs/metrics.md": [
-        (status_file._PATIENCE_SECONDS, 30, "a killed one after two resync intervals and 30 s"),
+        (status_file._PATIENCE_SECONDS, 30, "after two resync intervals and 30 s"),
         (OPTIONS.get_default("rules"), 100, "Each of the first 100 rules that match a process (`--rules N`)"),
     ],
     "docs/troubleshooting.md": [

@@ -168,12 +168,17 @@ def test_rules_that_look_alike_share_a_series_and_labels_are_bounded() -> None:
 
 
 def test_series_are_as_few_as_the_page_says() -> None:
-    """At most three of a rule, and three of each declared sysctl."""
+    """At most three of a rule, three of each declared sysctl, and fewer than 70 besides."""
     status = STATUS._replace(rules=(RuleStatus(0, "name=a", "", "keep", 2),), kills=())
-    told = [*daemon_metrics(status, rule_limit=1), *host_metrics(Procfs(), status.sysctls)]
+    told = [
+        *daemon_metrics(status, rule_limit=1),
+        *host_metrics(Procfs(), status.sysctls),
+        up_metric(up=True),
+    ]
     samples = [sample for metric in told for sample in metric.samples]
     for name in ("name=a", "vm.swappiness"):
         assert sum(name in sample.labels.values() for sample in samples) == 3
+    assert len(samples) - 6 < 70
 
 
 def test_rules_beyond_the_limit_have_no_series_and_are_counted() -> None:

@@ -102,6 +102,8 @@ def _meant_word(text: str, expected: str) -> str:
     bound = bound.rstrip(":")
     if bound in Bound.model_fields:
         return f"write {{{bound}: {excerpt(number.strip()) or -900}}}"
+    if text[:1].isdecimal():  # a number is not misspelt
+        return ""
     near = nearest(text, re.findall("'([^']+)'", expected))  # pydantic says: 'all' or 'main'
     return f"did you mean {near}?" if near else ""
 
