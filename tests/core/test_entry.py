@@ -28,10 +28,10 @@ def test_a_process_owns_what_it_did_not_get_from_us(entry: Entry | None, value: 
         (Entry(5, 300), 7, Entry(5, 300)),
         (Entry(5, 300, is_written=False), 300, Entry(5, 300)),
         (Entry(5, 300, is_written=False), 5, None),
-        (Entry(5, 300, is_written=False), 7, None),
+        (Entry(5, 300, is_written=False), 7, Entry(5, 300)),
         (Entry(5, 300, 200, is_written=False), 300, Entry(5, 300, 200)),
         (Entry(5, 300, 200, is_written=False), 200, Entry(5, 200)),
-        (Entry(5, 300, 200, is_written=False), 7, Entry(5, 200)),
+        (Entry(5, 300, 200, is_written=False), 7, Entry(5, 300, 200)),
         (Entry(0, 14, is_grant_pending=True, is_written=False), 13, Entry(0, 14, is_grant_pending=True)),
         (Entry(0, 14, is_grant_pending=True, is_written=False), 0, None),
     ],
@@ -39,5 +39,5 @@ def test_a_process_owns_what_it_did_not_get_from_us(entry: Entry | None, value: 
 def test_after_a_crash_the_value_tells_whether_it_was_written(
     entry: Entry, value: int, after: Entry | None
 ) -> None:
-    """And if not, what oomguard had set before counts, or that it has set nothing."""
+    """If it is the one before, it was not; another was set since by something else."""
     assert entry.after_crash(value) == after

@@ -41,11 +41,11 @@ class Entry(NamedTuple):
     def after_crash(self, value: int) -> "Entry | None":
         """Return the entry after a crash; the current value shows whether the write happened.
 
-        None: oomguard has set nothing. If something else has set the same value meanwhile, that counts as
-        written, because the two cannot be distinguished.
+        None: oomguard has set nothing. If something else has set the value meanwhile, it counts as written:
+        the write follows its record at once, but its confirmation up to a second later.
         """
         written = self._replace(is_written=True)
-        if self.is_written or (value != self.original and written.is_ours(value)):
+        if self.is_written or value not in (self.original, self.given_before):
             return written
         if self.given_before is None:
             return None
