@@ -9,12 +9,12 @@ import pytest
 
 from fakeproc import FakeProc
 from oomguard.core.policy import Policy, SysctlSetting
-from oomguard.core.process import INIT_PID, Identity, Process
+from oomguard.core.process import INIT_PID, Identity, Process, UnknownFactError
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.daemon.process_events import ProcessEvents
-from oomguard.daemon.work_queue import CHILD_SECONDS, SLICE_PROCESSES, URGENT_LIMIT, Batch
+from oomguard.daemon.work_queue import CHILD_SECONDS, SLICE_PROCESSES, UNDECIDED_SECONDS, URGENT_LIMIT, Batch
 from oomguard.daemon.worker import POLL_SECONDS
-from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.reconcile.backoff import TOLERATED_LOOKS
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.state_folder import StateFolder
@@ -184,6 +184,30 @@ def test_passes_without_events_take_little_of_a_cpu(
         due, poll = work.due("pass"), work.due("poll")
         assert due == pytest.approx(work.ended[-1] + interval)
         assert poll == (None if interval == POLL_SECONDS else work.ended[-1] + POLL_SECONDS)
+
+
+def test_what_took_too_long_to_read_is_read_again_in_a_second(
+    work: Work, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have inherited something, and with a long interval no pass would come. But not everything."""
+
+    def never(_handle: ProcessHandle, _path: str) -> bytes:
+        raise UnknownFactError("reading it took too long")
+
+    for pid in range(2, 202):
+        proc.process(Process(Identity(pid, 1), b"a"))
+    read = ProcessHandle._read_pinning
+    monkeypatch.setattr(ProcessHandle, "_read_pinning", never)
+    work.worker.begin_pass("start")
+    run(work)
+    assert proc.oom_score_adj(2) == 0
+    due = work.due("undecided")
+    assert due is not None
+    assert due <= time.monotonic() + UNDECIDED_SECONDS
+    monkeypatch.setattr(ProcessHandle, "_read_pinning", read)
+    work.loop._timers["undecided"](0.0)
+    run(work)
+    assert 64 <= sum(proc.oom_score_adj(pid) == 300 for pid in range(2, 202)) < 80
 
 
 def test_a_pass_ends_when_what_the_host_was_too_busy_to_read_is_checked(work: Work, proc: FakeProc) -> None:

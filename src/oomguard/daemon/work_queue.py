@@ -23,13 +23,16 @@ _DELAYS: "tuple[Delay, ...]" = ("child", "postponed", "undecided")
 """Why a process is checked later. After 0.1 s, a program has done what it does to the value of a child
 that it forked: sshd gives its sessions the value it saved, and a PostgreSQL backend sets its own. What
 could not be read because the host is busy is read again after 1 ms for each such process, at least 5 ms. A
-young process that may rewrite its command line is checked each second."""
+young process that may rewrite its command line is checked each second, as is what took too long to read."""
 
 CHILD_SECONDS = 0.1
 UNDECIDED_SECONDS = 1.0
 _POSTPONED_SECONDS = 0.001
 PATIENCE_SECONDS = 5.0
 """How long a pass goes on for what this host was too busy to read: it counts as checked by its end."""
+
+_AGAIN_LIMIT = 64
+"""Processes that wait to be read again. A look at one that still cannot be takes some 0.1 ms."""
 
 _TOO_MANY = "more processes start than oomguard can check one by one"
 
@@ -164,6 +167,11 @@ class WorkQueue:
         """Whether all that a pass still has to check was postponed."""
         is_left = not self.sweep.pids and self._delayed["postponed"]
         return bool(is_left) and time.monotonic() < self.sweep.patient_until
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may wait for what somebody delays: nobody can have many checked each second."""
+        return len(self._delayed["undecided"]) < _AGAIN_LIMIT
 
     def put_off(self, delay: "Delay", pids: Iterable[int]) -> None:
         """Check processes later; if the list is empty, only follow forks then."""

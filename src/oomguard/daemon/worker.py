@@ -202,6 +202,10 @@ class Worker:
         if managed.postponed:
             self.queue.put_off("postponed", managed.postponed)
             managed.postponed.clear()
+        if managed.unread:
+            if self.queue.has_room:
+                self.queue.put_off("undecided", managed.unread)
+            managed.unread.clear()
         if managed.undecided:
             self.queue.put_off("undecided", managed.undecided)
             managed.undecided.clear()

@@ -54,6 +54,9 @@ class ManagedProcesses:
         """Processes that ran another program since they were last examined, and when."""
         self.postponed: set[int] = set()
         """Processes to examine again soon, because this host was too busy to read them."""
+        self.unread: set[int] = set()
+        """Processes to examine again in a second, because reading them took too long: they may have inherited
+        something, and the next pass may be an hour away."""
         self.undecided: set[int] = set()
         """Young processes to examine again: a rule will match if they rewrite their command line."""
         self.unreadable: dict[str, str] = {}
@@ -309,6 +312,7 @@ class ManagedProcesses:
         if reason.is_transient:
             self.postponed.add(handle.pid)
             return
+        self.unread.add(handle.pid)
         who = handle.spender().key
         if len(self.unreadable) < _UNREADABLE_LIMIT:
             text = f"{who}: {reason}; rules that need it are not applied to such processes"
