@@ -38,8 +38,12 @@ def test_the_daemon_is_exempt_from_the_oom_killer_and_has_few_rights(installed: 
 
 
 def test_the_sandbox_is_as_tight_as_promised(installed: Service) -> None:
-    """The measure is systemd's own; its threshold counts tenths. Two of them are for capset."""
-    installed.vm.run(["systemd-analyze", "security", "--threshold=18", UNIT])
+    """The measure is systemd's own; its threshold counts tenths.
+
+    Two of them are for capset, and two for sched_setscheduler, by which the reader of the
+    policy gives up the priority that the daemon's threads need.
+    """
+    installed.vm.run(["systemd-analyze", "security", "--threshold=19", UNIT])
 
 
 def test_the_daemon_sees_the_hosts_own_proc(installed: Service) -> None:
