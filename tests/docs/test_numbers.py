@@ -9,7 +9,7 @@ import pytest
 from oomguard.cli import exporter
 from oomguard.core.policy import Policy
 from oomguard.core.sample import HOLDERS
-from oomguard.daemon import foresight, loop, reload, status_writer
+from oomguard.daemon import foresight, loop, reload, status_writer, work_queue
 from oomguard.daemon.event_proof import GUARD_SECONDS
 from oomguard.daemon.worker import POLL_SECONDS
 from oomguard.exporter import server
@@ -30,6 +30,7 @@ NUMBERS: dict[str, list[tuple[float, int, str]]] = {
     "docs/policy.md": [
         (backoff.TOLERATED, 5, "rewritten more than five times within a minute"),
         (backoff.WINDOW_SECONDS, 60, "rewritten more than five times within a minute"),
+        (work_queue._AGAIN_LIMIT, 64, "others are retried: 64 each second"),
         (Policy().commit_headroom_percent, 10, "`commit_headroom` percent (default: 10)"),
         (Policy().resync_interval_seconds, 60, "seconds between full passes (default: 60)"),
     ],

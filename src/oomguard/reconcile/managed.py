@@ -55,8 +55,8 @@ class ManagedProcesses:
         self.postponed: set[int] = set()
         """Processes to examine again soon, because this host was too busy to read them."""
         self.unread: set[int] = set()
-        """Processes to examine again in a second, because reading them took too long: they may have inherited
-        something, and the next pass may be an hour away."""
+        """Processes to examine again in a second, because reading or matching them took too long: they may
+        have inherited something, and the next pass may be an hour away."""
         self.undecided: set[int] = set()
         """Young processes to examine again: a rule will match if they rewrite their command line."""
         self.unreadable: dict[str, str] = {}
