@@ -150,7 +150,8 @@ class Procfs:
 
         For verbs: it looks into each process.
         """
-        return next((pid for pid in self.pids() if _is_there(f"{pid}/task/{tid}", self.fd)), None)
+        threads = ((pid, f"{pid}/task/{tid}") for pid in self.pids())
+        return next((pid for pid, path in threads if os.access(path, os.F_OK, dir_fd=self.fd)), None)
 
     def is_alive(self, identity: Identity) -> bool:
         """Return whether exactly this process is still there, and not a zombie that nobody has reaped.
@@ -214,14 +215,6 @@ class Procfs:
             return read_file(self.fd, "self/uid_map", 4096)
         except OSError:
             return b""  # a tree made for tests, or a kernel without user namespaces
-
-
-def _is_there(path: str, folder: int) -> bool:
-    try:
-        os.stat(path, dir_fd=folder)
-    except OSError:
-        return False
-    return True
 
 
 def _no_proc(root: str, reason: str) -> OomguardError:

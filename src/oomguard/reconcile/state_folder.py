@@ -262,11 +262,12 @@ def lock_holder(path: str, procfs: "Procfs") -> int | None:
 
 def require_state_folder(path: str) -> None:
     """Raise OomguardError if there is no such folder. The host's own may be missing: nothing was set yet."""
+    if path == RUN_FOLDER:
+        return
     try:
         os.lstat(path)
     except FileNotFoundError:
-        if path != RUN_FOLDER:
-            raise OomguardError(f"{printable(path)}: there is no such state folder", hint=_WHOSE) from None
+        raise OomguardError(f"{printable(path)}: there is no such state folder", hint=_WHOSE) from None
     except OSError:
         return  # whoever opens it says why
 

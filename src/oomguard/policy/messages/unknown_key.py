@@ -111,9 +111,9 @@ def _other_key(key: str, language: type[Language], parents: tuple[str, ...]) -> 
     unspaced = _without_space(key, allowed)
     if unspaced:
         return f"write {unspaced[0]}: {excerpt(unspaced[1])}, with a space after the ':'"
-    if key == "cases":
-        return "a case file is for: oomguard test"
     if not parents:
+        if key == "cases":
+            return "a case file is for: oomguard test"
         for keys, model in models(language).items():
             if key in model.model_fields:
                 return f"write it below {'.'.join(keys)}:"
