@@ -14,13 +14,14 @@ from fakeproc import FakeProc
 from mounts import disk, fill
 from oomguard.core.overcommit import Memory
 from oomguard.core.policy import Policy, PressureLimit
-from oomguard.core.process import Identity, Process
+from oomguard.core.process import Identity, Process, UnknownFactError
 from oomguard.daemon import foresight
 from oomguard.daemon.foresight import Foresight
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.status_writer import StatusWriter
 from oomguard.kernel.floor import Privilege
-from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.proc_files import Stat
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.reconcile.flight_recorder import Recorder, read_samples
 from oomguard.reconcile.state_folder import StateFolder, open_state_folder
 from oomguard.report.reporter import Degradations, Reporter
@@ -169,6 +170,43 @@ def test_a_warning_says_what_is_left_who_would_go_and_what_grew(watched: Watched
     assert said.endswith(", oom_score_adj 0)")
     assert len(watched.recorder.samples()) == 3
     assert watched.it.status[-2:] == ("firefox[300]", 212 * 1024)
+
+
+def test_a_warning_names_who_cannot_be_read_in_time(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its user could see to it, or a host that thrashes: the kernel's score tells how much it has."""
+    read_stat = ProcessHandle.read_stat
+
+    def read(handle: ProcessHandle, folder: str = "") -> Stat:
+        if handle.pid == 200:
+            raise UnknownFactError("reading a process took more than 100 ms")
+        return read_stat(handle, folder)
+
+    monkeypatch.setattr(ProcessHandle, "read_stat", read)
+    watched.it.pass_ended()
+    watched.look()
+    watched.memory(available_mib=212)
+    watched.stall()
+    [said] = watched.messages
+    assert "the kernel would kill chrome[200] next (" in said
+
+
+def test_users_budgets_are_spent_on_the_first_victims(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not on those with low pids: sleepers of the user who leaks."""
+    asked: list[int] = []
+    read_stat = ProcessHandle.read_stat
+
+    def read(handle: ProcessHandle, folder: str = "") -> Stat:
+        asked.append(handle.pid)
+        return read_stat(handle, folder)
+
+    monkeypatch.setattr(ProcessHandle, "read_stat", read)
+    watched.it.pass_ended()
+    watched.look()
+    assert asked == [200, 300, 100]
 
 
 def test_a_leak_that_grew_while_all_were_read_is_the_one_named(watched: Watched) -> None:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +13,10 @@ import pytest
 
 from fakeproc import FakeProc
 from oom_score import oom_score
-from oomguard.core.process import Identity, Process
+from oomguard.core.process import Identity, Process, UnknownFactError
 from oomguard.core.trust import NOBODY
 from oomguard.kernel.proc_files import parse_stat
-from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.kernel.sysctl_files import observe_memory
 from oomguard.kernel.usage import PAGE_KIB, observe_candidate, parse_held
@@ -112,6 +112,48 @@ def test_a_process_that_ended_is_left_out(proc: FakeProc, procfs: Procfs) -> Non
     fill(proc, 9, score=666)
     (proc.root / "9" / "stat").unlink()
     assert [one.pid for one in procfs.processes([7, 8, 9]) if observe_candidate(one) is not None] == [8]
+
+
+@pytest.mark.parametrize(("era", "score"), [(CURRENT, 766), (OLD, 150)])
+def test_what_takes_too_long_to_read_is_estimated(
+    proc: FakeProc, procfs: Procfs, unreadable: Callable[[], None], era: Era, score: int
+) -> None:
+    """From the kernel's score, less its value; the name and the value are read without delay, too."""
+    proc.meminfo(MemTotal=900_000, SwapTotal=100_000)
+    fill(proc, 9, score=score, value=100)
+    unreadable()
+    handle = procfs.open(9)
+    assert handle is not None
+    with handle:
+        candidate = observe_candidate(handle, era)
+    assert candidate is not None
+    assert candidate.is_partial
+    assert candidate.usage.rss * PAGE_KIB == pytest.approx(50_000, abs=2_000)
+    assert candidate.freed_kib == candidate.usage.rss * PAGE_KIB
+    assert (candidate.identity, candidate.comm, candidate.oom_score_adj) == (Identity(9, 0), b"x", 100)
+
+
+def test_without_a_score_there_is_nothing_to_estimate(
+    proc: FakeProc, procfs: Procfs, unreadable: Callable[[], None]
+) -> None:
+    """The kernel would not kill it."""
+    fill(proc, 9, score=0)
+    unreadable()
+    assert [observe_candidate(one) for one in procfs.processes([9])] == [None]
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on, every read that pins a process's memory takes too long."""
+
+    def read(*_: object) -> None:
+        raise UnknownFactError("reading a process took more than 100 ms")
+
+    def change() -> None:
+        monkeypatch.setattr(ProcessHandle, "read_stat", read)
+        monkeypatch.setattr(ProcessHandle, "read_status", read)
+
+    return change
 
 
 # The real kernel
@@ -236,6 +278,33 @@ def test_nobody_hides_from_the_kill_order_by_being_slow_to_read(how: str) -> Non
     assert first.uid == 4242
     assert last.uid in (4242, NOBODY)  # root owns the files of one that is not dumpable
     assert last.usage.rss == pytest.approx(first.usage.rss, rel=0.2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changing the user takes CAP_SETUID")
+def test_nobody_hides_from_the_kill_order_by_a_stat_that_never_comes(
+    unreadable: Callable[[], None],
+) -> None:
+    """The estimate is what the process has, to a thousandth of the host's memory."""
+    procfs = Procfs()
+    memory = observe_memory(procfs)
+    assert memory is not None
+    thousandth_kib = (memory.total_kib + memory.swap_total_kib) / 1000
+    hold = (
+        "import os, time; os.setresuid(4242, 4242, 4242); kept = b'x' * (300 << 20);"
+        " print(flush=True); time.sleep(60)"
+    )
+    with python(hold) as pid:
+        (exact,) = [observe_candidate(one) for one in procfs.processes([pid])]
+        unreadable()
+        (estimate,) = [observe_candidate(one) for one in procfs.processes([pid])]
+    procfs.close()
+    assert exact is not None
+    assert not exact.is_partial
+    assert estimate is not None
+    assert estimate.is_partial
+    assert estimate.uid in (4242, NOBODY)  # root owns the files of one that is not dumpable
+    used_kib = PAGE_KIB * (exact.usage.rss + exact.usage.swap + exact.usage.page_tables)
+    assert abs(estimate.usage.rss * PAGE_KIB - used_kib) <= 2 * thousandth_kib
 
 
 def test_a_child_in_vfork_is_skipped() -> None:

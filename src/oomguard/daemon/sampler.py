@@ -63,13 +63,14 @@ class Sampler:
 
     def _first(self, scores: list[tuple[int, int]], pages: int) -> Generator[None, None, tuple[Holder, ...]]:
         """Return the first of processes with these scores and pids, with what they use now."""
-        scores.sort(reverse=True)
+        scores.sort(reverse=True)  # what their users' budgets suffice for are the first victims
         unit_of: dict[Candidate, str] = {}
-        for handle in self._procfs.processes(sorted(pid for _, pid in scores[:_CLOSER_LOOK])):
+        for handle in self._procfs.processes(pid for _, pid in scores[:_CLOSER_LOOK]):
             if (candidate := observe_candidate(handle, self._era)) is not None:
                 unit_of[candidate] = _unit(handle)
                 yield
-        ranked = rank([*unit_of], Domain(pages, PAGE_KIB, era=self._era))
+        scanned = sorted(unit_of, key=lambda one: one.identity.pid)
+        ranked = rank(scanned, Domain(pages, PAGE_KIB, era=self._era))
         return tuple([self._holder(one.candidate, unit_of[one.candidate]) for one in ranked[:HOLDERS]])
 
     def _holder(self, candidate: Candidate, unit: str) -> Holder:

@@ -172,10 +172,7 @@ class Ranker:
                     yield f"{legible(one.path)}, an ancestor, has a lower limit and reaches it first"
         partial = sum(one.candidate.is_partial for one in ranked)
         if partial:
-            yield (
-                f"Swap and page tables of {counted(partial, 'process', 'es')} are not counted: "
-                "their users made them too slow to read"
-            )
+            yield f"The memory of {counted(partial, 'process', 'es')} is not exact: reading took too long"
         if ranked and ranked[0].now.place is not None:
             group = self._group(ranked[0].candidate)
             if group:

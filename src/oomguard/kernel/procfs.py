@@ -239,7 +239,7 @@ class ProcessHandle:
     def __init__(self, pid: int, fd: int, procfs: Procfs) -> None:
         self.pid = pid
         self.fd = fd
-        self._procfs = procfs
+        self.procfs = procfs
         # What every check of a process needs: `cached_property` would take three times as long here.
         self._comm: bytes | None = None
         self._stat: Stat | None = None
@@ -285,7 +285,7 @@ class ProcessHandle:
         # The folder's owner is the effective uid (fs/proc/base.c:task_dump_owner).
         if os.fstat(self.fd).st_uid == 0 and self._is_in_hosts_cgroup:
             return read_whole(self.fd, path)
-        return self._procfs.pinning_reads.call(self.fd, lambda fd: read_whole(fd, path), self._owner, path)
+        return self.procfs.pinning_reads.call(self.fd, lambda fd: read_whole(fd, path), self._owner, path)
 
     @property
     def _is_in_hosts_cgroup(self) -> bool:
@@ -319,7 +319,7 @@ class ProcessHandle:
         """The command line, its first 4,096 bytes."""
         file = f"{self._living}cmdline"
         return parse_arguments(
-            self._procfs.slow_reads.call(
+            self.procfs.slow_reads.call(
                 self.fd, lambda process: read_file(process, file, CMDLINE_LIMIT), self.spender, "cmdline"
             )
         )
@@ -348,7 +348,7 @@ class ProcessHandle:
     def read_status(self, folder: str = "") -> Status:
         """Read the status file, or that of a thread, whose `folder` is `task/TID/`."""
         file = f"{folder}status"
-        return Status(self._procfs.slow_reads.read_long(lambda: self._read_pinning(file), self._payer))
+        return Status(self.procfs.slow_reads.read_long(lambda: self._read_pinning(file), self._payer))
 
     def _owner(self) -> Spender:
         """Return the account for a file that pins the process's memory. Raises nothing.
@@ -430,7 +430,7 @@ class ProcessHandle:
             raise
         if not is_nested or self._is_where_no_container_is:
             return False
-        return self._procfs.containers.hold(self, self._procfs.open)
+        return self.procfs.containers.hold(self, self.procfs.open)
 
     @property
     def _is_where_no_container_is(self) -> bool:
@@ -445,7 +445,7 @@ class ProcessHandle:
     @property
     def in_user_namespace(self) -> bool:
         """Whether its uids are mapped differently from the reader's."""
-        host = self._procfs.uid_map
+        host = self.procfs.uid_map
         try:
             return read_file(self.fd, "uid_map", 4096) != host
         except FileNotFoundError:
@@ -472,7 +472,7 @@ class ProcessHandle:
         path = self._read_cgroup(folder)
         if path is not None and (is_shown or path != "/"):
             return path
-        manager = self._procfs.cgroups.of_users_manager(self.uid)
+        manager = self.procfs.cgroups.of_users_manager(self.uid)
         return f"{manager}/{_TOO_DEEP}" if manager else _UNKNOWN
 
     def _read_cgroup(self, folder: str = "") -> str | None:
@@ -497,22 +497,22 @@ class ProcessHandle:
     @property
     def cgroup_is_roots(self) -> bool | None:
         """Whether only root can have created its cgroup, None if that is not visible."""
-        return self._procfs.cgroups.are_roots(self.cgroup)
+        return self.procfs.cgroups.are_roots(self.cgroup)
 
     @property
     def is_where_root_put_it(self) -> bool | None:
         """Whether only root can have moved it into its cgroup, None if that is not visible."""
-        return self._procfs.cgroups.take_only_roots(self.cgroup)
+        return self.procfs.cgroups.take_only_roots(self.cgroup)
 
     @property
     def has_dynamic_uid(self) -> bool:
         """Whether systemd allocated its real uid for a running service."""
-        return os.path.lexists(f"{self._procfs.dynamic_uids}/{self.uid}")
+        return os.path.lexists(f"{self.procfs.dynamic_uids}/{self.uid}")
 
     @property
     def exe(self) -> str | None:
         """The executable's path; None for other users' processes without CAP_SYS_PTRACE."""
-        if self._procfs.shows_exe is not None and not self._procfs.shows_exe(self):
+        if self.procfs.shows_exe is not None and not self.procfs.shows_exe(self):
             return None
         return read_exe(self.fd, f"{self._living}exe")
 
@@ -523,8 +523,8 @@ class ProcessHandle:
             return None
         file = f"{self._living}exe"
         # A user may mount 1,000 file systems (fusermount3) at paths so long that reading them takes 0.2 s.
-        mounts = self._procfs.own_mounts
-        return self._procfs.slow_reads.call(
+        mounts = self.procfs.own_mounts
+        return self.procfs.slow_reads.call(
             self.fd, lambda process: find_program(process, file, mounts()), self.spender, "exe"
         )
 

@@ -1,4 +1,4 @@
-"""Reads what the OOM killer counts for a process.
+"""Reads what the OOM killer counts for a process, or estimates it from the kernel's score.
 
 Before Linux 7.0, the resident set is field 24 of stat, because that and oom_badness both use get_mm_rss,
 whose counters lag behind by what each CPU has not added yet. From 7.0 on, oom_badness uses the exact sum, as
@@ -9,13 +9,14 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
-from oomguard.core.process import INIT_PID, UnknownFactError
+from oomguard.core.process import INIT_PID, Identity, UnknownFactError
 from oomguard.core.trust import NOBODY
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
 from oomguard.kernel.proc_files import GONE, HIDDEN, Stat, status_line
 from oomguard.kernel.procfs import ProcessHandle
-from oomguard.oom.badness import CURRENT, Era, Usage
+from oomguard.kernel.sysctl_files import observe_memory
+from oomguard.oom.badness import CURRENT, Era, Usage, global_pages
 from oomguard.oom.ranking import Candidate
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 class Held(NamedTuple):
     """The memory of a process: what counts, what a kill frees, and whether it has CAP_SYS_ADMIN.
 
-    `is_partial`: only the resident set is known.
+    `is_partial`: only the resident set is known, or an estimate of all.
     """
 
     usage: Usage
@@ -70,6 +71,20 @@ def _resident(stat: Stat) -> Held | None:
         return None
     pages = stat.resident_pages
     return Held(Usage(pages, 0, 0), pages * PAGE_KIB, is_admin=False, is_partial=True)
+
+
+def _estimate(handle: ProcessHandle, score: int, value: int, era: Era) -> Held | None:
+    """Return what the kernel's score tells, in thousandths of the host's memory; None if it has none.
+
+    Neither score nor value pins the process's memory: nobody can delay them (fs/proc/base.c:proc_oom_score).
+    """
+    memory = observe_memory(handle.procfs)
+    if memory is None or not score:
+        return None
+    pages = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
+    badness = score * 3 // 2 - 1000 if era.least is None else score
+    used = max(badness - value, 0) * pages // 1000
+    return Held(Usage(used), used * PAGE_KIB, is_admin=False, is_partial=True)
 
 
 def _kib(status: bytes, key: bytes) -> int | None:
@@ -118,20 +133,25 @@ def _uid(handle: ProcessHandle) -> int:
 def observe_candidate(
     handle: ProcessHandle, era: Era = CURRENT, value: int | None = None
 ) -> Candidate | None:
-    """Return a process as the OOM killer sees it, None if it has no memory, has ended, or cannot be read.
+    """Return a process as the OOM killer sees it, None if it has no memory or has ended.
 
-    `value` is its `oom_score_adj`, if that was just read.
+    `value` is its `oom_score_adj`, if that was just read. What cannot be read in time is estimated, or its
+    user could hide it; then its start time is 0.
     """
     try:
-        handle.read_name_and_stat()
-        found = None if handle.stat.is_kernel_thread else read_held(handle, era)
-        if found is None:
-            return None
         if value is None:
             value = handle.read_oom_score_adj()
         score = int(handle.read("oom_score"))
+        try:
+            handle.read_name_and_stat()
+            identity = handle.identity
+            found = None if handle.stat.is_kernel_thread else read_held(handle, era)
+        except UnknownFactError:
+            identity, found = Identity(handle.pid, 0), _estimate(handle, score, value, era)
+        if found is None:
+            return None
         return Candidate(
-            identity=handle.identity,
+            identity=identity,
             comm=handle.comm,
             uid=_uid(handle),
             oom_score_adj=value,
@@ -142,7 +162,7 @@ def observe_candidate(
             kernel_score=score,
             is_partial=found.is_partial,
         )
-    except (*GONE, HIDDEN, UnknownFactError):
+    except (*GONE, HIDDEN):
         return None
 
 

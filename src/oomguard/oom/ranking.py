@@ -27,7 +27,8 @@ class Candidate(NamedTuple):
 
     `kernel_score` is its /proc/PID/oom_score, always relative to the whole host; None if it could not be
     read. `freed_kib` is the memory that killing it frees: anonymous memory, swap and page tables, but not
-    shared memory and files. `is_partial`: only the resident set could be read in time.
+    shared memory and files. `is_partial`: the memory is not exact, because not all could be read in
+    time; the start time may be 0 then.
     """
 
     identity: "Identity"

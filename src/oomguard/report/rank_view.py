@@ -130,7 +130,7 @@ def _document(one: Ranked, users: Mapping[int, str], page_kib: int) -> dict[str,
     page = page_kib * 1024
     return {
         "pid": candidate.identity.pid,
-        "start_time_ticks": candidate.identity.start_time_ticks,
+        "start_time_ticks": candidate.identity.start_time_ticks or None,
         "comm": printable(candidate.comm),
         "uid": candidate.uid,
         "user": users.get(candidate.uid),
