@@ -16,11 +16,15 @@ SHELL = "cd /root && export COLUMNS=110 LC_ALL=C.UTF-8\n"
 @pytest.mark.parametrize("page", PAGES_FOR_VM, ids=name)
 def test_what_a_page_says_is_so(installed: Service, page: Path) -> None:
     """Files it shows are written where it says; the service takes them by itself."""
-    for step in steps(page):
-        if step.path:
-            write(installed, step)
-        elif step.where == "vm":
-            run(installed, step)
+    try:
+        for step in steps(page):
+            if step.path:
+                write(installed, step)
+            elif step.where == "vm":
+                run(installed, step)
+    finally:
+        if installed.vm.is_alive:  # a page may start it
+            installed.vm.run("systemctl disable --quiet --now oomguard-exporter", check=False)
 
 
 def write(service: Service, step: Step) -> None:

@@ -5,8 +5,8 @@
  * 65,536 supplementary groups make `status` long, so that the moment is long, too. (Users have such groups by
  * newgidmap, and mount in namespaces of their own; here, root does both for them.)
  *
- * TRIES processes of UID called NAME end at various moments; each write takes MILLISECONDS. Prints which thread of
- * the process PID waited: "main", "another" or "none". */
+ * TRIES processes of UID called NAME end when the process PID has opened their `status` (users guess the moment);
+ * each write takes MILLISECONDS. Prints which thread of PID waited: "main", "another" or "none". */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -88,12 +88,11 @@ static void serve(int milliseconds)
 	}
 }
 
-/* Become a process with a changed page of the file system, which ends after `microseconds`. */
-static void end(const char *name, int uid, int number, int microseconds)
+/* Become a process with a changed page of the file system, which ends when told to. */
+static void end(const char *name, int uid, int number, volatile int *told)
 {
 	static gid_t groups[GROUPS];
 	char text[64];
-	struct timespec now, begun;
 	snprintf(text, sizeof text, FOLDER "/%d", number);
 	int file = open(text, O_RDWR);
 	char *page = file < 0 ? MAP_FAILED : mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -102,10 +101,27 @@ static void end(const char *name, int uid, int number, int microseconds)
 	for (int group = 0; group < GROUPS; group++) groups[group] = 1000000 + group;
 	if (setgroups(GROUPS, groups) || setresgid(uid, uid, uid) || setresuid(uid, uid, uid)) die("setuid");
 	prctl(PR_SET_NAME, name);
-	clock_gettime(CLOCK_MONOTONIC, &begun);
-	do clock_gettime(CLOCK_MONOTONIC, &now);
-	while ((now.tv_sec - begun.tv_sec) * 1000000 + (now.tv_nsec - begun.tv_nsec) / 1000 < microseconds);
+	while (*told != number + 1) usleep(100);
 	_exit(0);
+}
+
+/* Return whether a process has opened the `status` of another. */
+static int reads(int pid, pid_t other)
+{
+	char folder[64], file[64], target[64], path[384];
+	snprintf(folder, sizeof folder, "/proc/%d/fd", pid);
+	snprintf(file, sizeof file, "/proc/%d/status", other);
+	DIR *files = opendir(folder);
+	if (!files) die(folder);
+	int found = 0;
+	for (struct dirent *entry; !found && (entry = readdir(files));) {
+		snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+		ssize_t size = readlink(path, target, sizeof target - 1);
+		target[size < 0 ? 0 : size] = 0;
+		found = !strcmp(target, file);
+	}
+	closedir(files);
+	return found;
 }
 
 /* Return a thread of a process that waits for the file system, 0 if none does. */
@@ -145,8 +161,13 @@ int main(int argc, char **argv)
 		signal(SIGCHLD, SIG_IGN);
 		serve(milliseconds);
 	}
+	volatile int *told = mmap(0, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (told == MAP_FAILED) die("mmap");
 	for (int number = 0; number < tries && !found; number++) {
-		if (!fork()) end(argv[1], uid, number, 1000 << number % 8);
+		pid_t child = fork();
+		if (!child) end(argv[1], uid, number, told);
+		for (time_t until = time(0) + 3; time(0) < until && !reads(pid, child););
+		*told = number + 1;
 		for (int look = 0; look < 40 && !found; look++) {
 			usleep(25000);
 			found = waiting(pid);
