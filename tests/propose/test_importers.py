@@ -383,6 +383,18 @@ def test_ananicy_values_come_direct_and_through_types(tmp_path: Path) -> None:
     assert "type BG, 00-types.types:3" in text
 
 
+def test_the_last_rule_of_a_name_replaces_all_of_the_others(tmp_path: Path) -> None:
+    """As in Ananicy and ananicy-cpp: what it does not set, or has from a type that is missing, is not set."""
+    named = [f'{{"name": "{name}", "oom_score_adj": 300}}\n' for name in "abcd"]
+    (tmp_path / "00.rules").write_text("".join(named))
+    (tmp_path / "10.rules").write_text(
+        '{"name": "a", "nice": 5}\n{"name": "b", "type": "None"}\n{"name": "c", "cmdlines": ["x"]}\n'
+    )
+    draft = ananicy.import_files([str(tmp_path)])
+    assert rules(draft) == [("name=d", "300")]
+    assert "3 rules: a later rule for the same name overrides it" in map(str, draft.notes)
+
+
 def test_fifteen_thousand_rules_are_imported_in_one_go(tmp_path: Path) -> None:
     """As public rule sets have; they are a valid policy of few rules."""
     lines = [

@@ -39,6 +39,8 @@ def import_files(paths: Sequence[str]) -> Draft:
         if not isinstance(name, str) or not name or has_surrogate(name):
             notes.append(Note("a rule", "has no name", one.place))
             continue
+        overridden += name in named
+        named.pop(name, None)  # the last one counts, whatever it sets, and stands where it is
         value, by = _value(one, notes), ""
         kind = one.said.get("type")
         if value is None and "oom_score_adj" not in one.said and kind is not None:
@@ -53,8 +55,6 @@ def import_files(paths: Sequence[str]) -> Draft:
         if "cmdlines" in one.said:
             notes.append(Note(name, "has `cmdlines`; write a rule with name and cmdline yourself", one.place))
             continue
-        overridden += name in named
-        named.pop(name, None)  # the last one counts, and stands where it is
         named[name] = (one, value, by)
     if indifferent:
         what = f"{counted(indifferent, 'rule')} that set no oom_score_adj ({_OTHERS})"
