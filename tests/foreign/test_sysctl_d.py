@@ -72,6 +72,16 @@ def test_the_partner_that_is_written_last_counts(tmp_path: Path) -> None:
     assert values(tmp_path, "vm.swappiness=much\n") == {"vm.swappiness": "much"}
 
 
+def test_what_follows_a_number_is_ignored(tmp_path: Path) -> None:
+    """Behind a space or tab, as the kernel does: systemd takes a comment there for a part of the value."""
+    assert values(tmp_path, "vm.swappiness = 10 # less\nvm.laptop_mode=5\t; x\n") == {
+        "vm.swappiness": "10",
+        "vm.laptop_mode": "5",
+    }
+    assert values(tmp_path, "vm.dirty_ratio=5\nvm.dirty_bytes=4096 # x\n") == {"vm.dirty_bytes": "4096"}
+    assert values(tmp_path, "vm.dirty_ratio=5\nvm.dirty_bytes=4096# x\n") == {"vm.dirty_ratio": "5"}
+
+
 def test_a_line_that_repeats_a_value_leaves_it_in_its_place(tmp_path: Path) -> None:
     """So systemd writes the partner after it."""
     between = "vm.dirty_ratio=20\nvm.dirty_bytes=8192\nvm.dirty_ratio="

@@ -1,6 +1,7 @@
 """sysctl.d and /etc/sysctl.conf: which lines count, with their globs (sysctl.d(5), systemd's sysctl.c)."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -82,16 +83,20 @@ def lines_that_count(
 
 
 def settings(lines: Mapping[str, Line]) -> dict[str, SourcedValue]:
-    """Return the values of the sysctls that oomguard knows, by dotted names, in the order of their writes."""
+    """Return the values of the sysctls that oomguard knows, by dotted names, in the order of their writes.
+
+    Of `10 # why`, the kernel reads only the 10.
+    """
     values: dict[str, SourcedValue] = {}
     for one in lines.values():
         if one.value is None:
             continue
+        number = re.split("[ \t]", one.value, maxsplit=1)[0]
         paths = [one.path] if one.path in _NAMES else []
         if not paths and is_glob(one.path):
             paths = [path for path in _NAMES if path not in lines and _is_meant(one.path, path)]
         for path in paths:
-            write(values, _NAMES[path], SourcedValue(one.value, one.file, one.line))
+            write(values, _NAMES[path], SourcedValue(number, one.file, one.line))
     return values
 
 
