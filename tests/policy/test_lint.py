@@ -510,6 +510,7 @@ def test_other_rules_on_what_users_run_are_fine(rule: str) -> None:
         ("^foo", "regex-as-name", 'name: "foo*"', "[^]foo"),
         ("foo.*", "regex-as-name", 'name: "foo*"', "foo[.]*"),
         (".*foo.*", "regex-as-name", 'name: "*foo*"', "[.]*foo[.]*"),
+        (r"^foo\.", "regex-as-name", 'name: "foo[.]*"', r"[^]foo[\\][.]"),
         (r"foo\.sh", "regex-as-name", "name: foo.sh", r"foo[\\][.]sh"),
         ("worker[0-9]+", "regex-as-name", "name: {regex: worker[0-9]+}", "worker[0-9][+]"),
         ("(?i)foo|bar", "regex-as-name", "name: {regex: (?i:foo|bar)}", "[(]?i[)]foo[|]bar"),
@@ -552,6 +553,12 @@ def test_other_rules_on_what_users_run_are_fine(rule: str) -> None:
             "command-line-as-name",
             "name: chromium-browser and cmdline: 'chromium-browser --type=renderer'",
             "chromium-browse",
+        ),
+        (
+            "*chrome[0-9] --type=renderer*",
+            "command-line-as-name",
+            "name: *chrome[0-9] and cmdline: '--type=renderer'",
+            "*chrome[0-9][ ]--type[=]renderer*",
         ),
     ],
 )

@@ -42,7 +42,7 @@ _OPTION = re.compile(r" --?\w")
 _FILE_WITH_SPACES = re.compile(r" .*\.(?:exe|x86|x86_64)\Z")
 """The file name of a game, such as `Yes, Your Grace.exe`."""
 _TITLE = re.compile(r"([\w.+-]+?)[0-9.]*: ")
-_WILDCARD = re.compile(r"[*?\[]")
+_WILDCARD = re.compile(rf"[*?]|{GLOB_SET.pattern}")
 _BARE = re.compile(r"\[!?\]?[^\]]*\]|[^\w*?!-]")
 """A set of characters, or a character that is no letter, digit or wildcard."""
 _REGEX_SPECIAL = re.compile(r"[.^$*+?{}\[\]\\|()]")
@@ -145,8 +145,8 @@ def _kept(name: str) -> str:
 
 
 def _regex(text: str) -> str:
-    """Return a regular expression that finds the text before its first wildcard, quoted."""
-    literal = _WILDCARD.split(text, maxsplit=1)[0].strip()
+    """Return a regular expression that finds the longest part of the text without wildcards, quoted."""
+    literal = max(_WILDCARD.split(text), key=len).strip()
     regex = _REGEX_SPECIAL.sub(r"\\\g<0>", literal).replace("'", "''")
     return f"'{regex}'" if regex.isprintable() else "its arguments"
 
@@ -171,7 +171,8 @@ def _meant(name: str, *, is_regex: bool) -> list[str]:
 
 def _as_globs(regex: str) -> list[str]:
     is_anchored = regex.startswith("^") or regex.endswith("$")
-    return globs(regex if is_anchored else f"^({regex})$") or []
+    found = globs(regex if is_anchored else f"^({regex})$") or []
+    return [in_brackets(glob) if _REGEX.search(glob) else glob for glob in found]
 
 
 def _as_regex(name: str) -> str:
