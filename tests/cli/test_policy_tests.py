@@ -415,6 +415,19 @@ cases:
     )
 
 
+def test_a_policy_that_does_not_count_on_the_host_of_a_case_is_named(oomguard_test: Test) -> None:
+    """With the condition that the host does not meet, whether it is a file or part of the case file."""
+    policy = "{when: {memory: '>= 64GiB'}, vm: {swappiness: 10}, rules: [{name: a, oom_score_adj: 5}]}"
+    cases = "[{case: c, processes: [{name: a, expect: 5}], expect: {vm: {swappiness: 10}}}]"
+    Path("large.yaml").write_text(policy)
+    for file, named in (("large.yaml", "large.yaml"), ("own.yaml", policy)):
+        Path("own.yaml").write_text(f"policy: {named}\ncases: {cases}\n")
+        run = oomguard_test("own.yaml")
+        why = f"{file} does not count: memory is 16.0 GiB, not >= 64GiB\n"
+        assert f"no rule matches it; {why}" in run.out
+        assert f"the policy does not set it; {why}" in run.out
+
+
 def test_a_policy_is_read_again_only_for_a_host_that_it_differs_for(
     oomguard_test: Test, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -226,8 +226,10 @@ def compile_root(file: str, root: nodes.Mapping, said: model.Document, *, users:
     if faults:
         raise PolicyError(faults)
     asked = AskedHost(host)
-    counts = "when" not in root.entries or not _unmet(root.entries["when"].value, asked)
-    return compile_policy((document,) if counts else (), asked)
+    why_not = _unmet(root.entries["when"].value, asked) if "when" in root.entries else ""
+    if why_not:
+        return compile_policy((), asked)._replace(left_out=(LeftOut(file, why_not),))
+    return compile_policy((document,), asked)
 
 
 def _too_many_regexes(documents: Iterable[PolicyFile]) -> Iterator[Fault]:
