@@ -165,6 +165,16 @@ def test_a_bad_policy_is_reported_as_check_does(oomguard_test: Test) -> None:
     assert run == Run(78, "policy.yaml:1:10: unknown key nam\n    did you mean name?\n")
 
 
+def test_a_policy_that_is_missing_is_reported_with_the_line_that_names_it(oomguard_test: Test) -> None:
+    """And how its path is read; the usual hint would have a policy created where nobody wants one."""
+    Path("web.yaml").write_text(
+        "cases: [{case: a, policy: nosuch.yaml, processes: [{name: a, expect: 0}]}]\n"
+    )
+    named = "    web.yaml:1 names it, with a path relative to its own folder\n"
+    assert oomguard_test("web.yaml") == Run(78, f"nosuch.yaml: no such file\n{named}")
+    assert "create it" in oomguard_test("--policy", "nosuch.yaml", "web.yaml").out
+
+
 def test_another_policy_can_be_tested(oomguard_test: Test) -> None:
     """In place of the one that the file names, and of those that cases name."""
     Path("other.yaml").write_text("rules: [{name: chrome, oom_score_adj: 301}]\n")

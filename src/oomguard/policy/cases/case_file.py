@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from oomguard.core.host import Host
 from oomguard.core.policy import DEFAULT_PATH, FIRST_PERSON_UID, Layer, Policy, is_drop_in, layers
 from oomguard.core.sysctl import after_writing
+from oomguard.core.text import printable
 from oomguard.policy import load, scalars
 from oomguard.policy.cases import case_model
 from oomguard.policy.cases.actors import Actor, Expected, read_actors
@@ -146,7 +147,9 @@ class _Reader:
             self._fault(_NO_POLICY, owner)
             return None
         if isinstance(wanted, str):
-            return self._read(_beside(self._file, wanted), host)
+            place = f"{printable(self._file)}:{owner.entries['policy'].line}"
+            hint = f"{place} names it, with a path relative to its own folder"
+            return self._read(_beside(self._file, wanted), host, hint)
         return self._written(wanted, _mapping(owner, "policy"), host)
 
     def _written(self, model: Document, node: Mapping, host: Host) -> Policy | None:
@@ -157,7 +160,8 @@ class _Reader:
             self.faults += error.faults
             return None
 
-    def _read(self, path: str, host: Host) -> Policy | None:
+    def _read(self, path: str, host: Host, missing: str = "") -> Policy | None:
+        """Return the policy of a file; `missing` is the hint if there is none, "" for the usual one."""
         known = self._policies.get(path)
         for policy in known or ():
             if not host.differs(policy.facts):
@@ -169,7 +173,10 @@ class _Reader:
         try:
             loaded = load.parse(sources, host=host, users=self._users)
         except PolicyError as error:
-            self.faults += error.faults
+            self.faults += (
+                one._replace(hint=missing) if missing and one.code == "missing-file" else one
+                for one in error.faults
+            )
             return None
         found.append(_portable(loaded.policy))
         return found[-1]
