@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from oomguard.policy.fault import FAULTS_LIMIT, Fault, Problem, excerpt
 from oomguard.policy.language import Language, Takes, models, wanted
 from oomguard.policy.messages.unknown_key import meant, nearest, unknown_key
-from oomguard.policy.model import Bound, Document
+from oomguard.policy.model import Document
 from oomguard.policy.nodes import Location, Mapping, Node, Scalar, Sequence, locate
 from oomguard.policy.scalars import Surprise, scalar
 from oomguard.policy.sysctl_model import BOUNDS
@@ -41,6 +41,8 @@ def faults(
         elif one["type"] != "missing":
             here = locate(root, loc)
             problem = _problem(one, here, wanted(language, here.keys))
+            if braces := _in_braces(here, language):
+                problem = problem._replace(hint=f"write {braces}")
             found.append(problem.at(file, here.line, here.column, here.path))
         elif not _is_misspelt(key, parent, language):
             example, *_ = models(language)[parent.keys].model_fields[key].examples or [None]
@@ -97,11 +99,18 @@ def _problem(error: Any, here: Location, want: Takes) -> Problem:
     return Problem(code, f"must be {words}, got {found}", hint or want.hint)
 
 
+def _in_braces(here: Location, language: type[Language]) -> str:
+    """Return `at_most -900` or `leave 8GiB` as the mapping that is meant, "" if it is none."""
+    said = _LIMIT.fullmatch(here.node.text) if isinstance(here.node, Scalar) else None
+    want, model = wanted(language, here.keys), models(language).get(here.keys)
+    if said is None or model is None or said[1] not in model.model_fields or want.each:
+        return ""
+    if not said[2] and int not in want.kinds:
+        return ""
+    return f"{{{said[1]}: {said[2] or 'N'}}}"
+
+
 def _meant_word(text: str, expected: str) -> str:
-    bound, _, number = text.partition(" ")
-    bound = bound.rstrip(":")
-    if bound in Bound.model_fields:
-        return f"write {{{bound}: {excerpt(number.strip()) or -900}}}"
     if text[:1].isdecimal():  # a number is not misspelt
         return ""
     near = nearest(text, re.findall("'([^']+)'", expected))  # pydantic says: 'all' or 'main'
@@ -109,6 +118,7 @@ def _meant_word(text: str, expected: str) -> str:
 
 
 _MILLISECONDS = {"ms": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+_LIMIT = re.compile(r"(\w+):?(?: +(-?[0-9][0-9.]* ?%?[A-Za-z]*))? *")
 _COLON = "write key: value, with a space after the ':'"
 
 
@@ -119,7 +129,7 @@ def _given(node: Node, want: Takes) -> Problem:
         if "regex" in node.entries:
             hint = "only name takes {regex: ...}; write " + (want.each or want.words)
         if want.kinds == (int,) and not node.entries.keys().isdisjoint(BOUNDS):
-            hint = f"write a value, not a limit; {want.hint}"
+            hint = f"write a value, not a limit; {want.hint}".removesuffix("; ")
         return Problem("wrong-type", "a mapping", hint)
     if isinstance(node, Sequence):
         minus = "'- ' starts a list; write a negative number without a space: -900"
