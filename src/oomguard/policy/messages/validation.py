@@ -91,6 +91,8 @@ def _problem(error: Any, here: Location, want: Takes) -> Problem:
             message = f"must have at most {context['max_length']} characters, got {len(error['input'])}"
             return Problem("too-long", message, "use a glob or a shorter pattern")
     code, found, hint = _given(here.node, want)
+    if code == "empty" and here.is_item:
+        hint = "add a value, or remove the item"
     if kind in {"greater_than_equal", "less_than_equal"}:
         code = "out-of-range"
     if kind == "literal_error" and isinstance(here.node, Scalar) and not hint:
