@@ -304,10 +304,8 @@ def test_nobody_keeps_a_floor_by_a_long_status(proc: FakeProc, tmp_path: Path) -
     reconciler = Reconciler(policy(tmp_path, "- {name: guard, oom_score_adj: -900}\n"), ledger, kernel)
     for has_time in (False, True):
         kernel.slow_reads = patient_reads() if has_time else Spent()
-        handle = kernel.open(20)
-        assert handle is not None
-        with handle:
-            assert reconciler.inheritance.may_have_floor(handle, in_pass=True) is has_time
+        assert (reconciler.process(20, "resync", 0.0, in_pass=True) is not None) is has_time
+        assert reconciler.managed.unread == {20}
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["the first", "the last"])
@@ -372,10 +370,8 @@ def test_a_busy_host_takes_nothing_from_a_service_that_it_cannot_read(proc: Fake
     proc.process(Process(Identity(20, 5), b"job", uid=33, cgroup="/system.slice/a.service"))
     kernel = FakeKernel(str(proc.root), Busy())
     reconciler = Reconciler(policy(tmp_path, "- {name: guard, oom_score_adj: -900}\n"), ledger, kernel)
-    handle = kernel.open(20)
-    assert handle is not None
-    with handle:
-        assert not reconciler.inheritance.may_have_floor(handle, in_pass=True)
+    assert reconciler.process(20, "resync", 0.0, in_pass=True) is None
+    assert reconciler.managed.postponed == {20}
 
 
 def test_what_was_read_of_the_program_before_decides_nothing(

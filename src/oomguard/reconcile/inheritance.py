@@ -8,7 +8,6 @@ from collections.abc import Set
 from contextlib import suppress
 
 from oomguard.core.entry import Entry
-from oomguard.core.process import UnknownFactError
 from oomguard.core.protection import JUST_BELOW_ZERO, Holder, home_service, inherited
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.procfs import ProcessHandle
@@ -66,7 +65,8 @@ class Inheritance:
     def may_have_floor(self, handle: ProcessHandle, *, in_pass: bool) -> bool:
         """Return whether a process may have a floor below 0 from us, although its value is 0 or more.
 
-        Answered once for each process: later, only a privileged process can give it such a floor.
+        Answered once for each process: later, only a privileged process can give it such a floor. Raises
+        UnknownFactError.
         """
         descent = self._managed.descents.get(handle.pid, UNRELATED)
         origin = descent.origin
@@ -89,7 +89,7 @@ class Inheritance:
                 and (is_moved or protections.origin(JUST_BELOW_ZERO, self._holder(handle)) is not None)
             )
             self._floor_checked[handle.pid] = handle.inode
-        except (*GONE, HIDDEN, UnknownFactError):
+        except (*GONE, HIDDEN):
             return False
         return may_have
 

@@ -158,7 +158,7 @@ class Reconciler:
             is_left_alone = change is None or change.obstacle is not None
             if is_left_alone and self.inheritance.may_have_floor(handle, in_pass=in_pass):
                 made = self._take_floor(handle) or made
-        except UnknownFactError as error:  # one that only the write needs
+        except UnknownFactError as error:  # one that only the write or the floor needs
             self.managed.on_unknown(handle, error)
         except OSError as error:
             self._not_read(error)
