@@ -210,6 +210,30 @@ def test_what_took_too_long_to_read_is_read_again_in_a_second(
     assert 64 <= sum(proc.oom_score_adj(pid) == 300 for pid in range(2, 202)) < 80
 
 
+def test_what_takes_too_long_to_read_is_not_corrected_each_second(
+    work: Work, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a pass corrects whatever that costs: else nobody could be contended who delays a rule."""
+    slow = Rule(0, (b"a",), Terms(Value("exact", 800), cmdlines=("x",)), "/p.yaml", 1)
+    other = Rule(1, (b"a",), Terms(Value("exact", 300)), "/p.yaml", 2)
+    work.reconciler.adopt(Policy(rules=(slow, other)))
+
+    def never(_handle: ProcessHandle) -> None:
+        raise UnknownFactError("reading it took too long")
+
+    monkeypatch.setattr(ProcessHandle, "arguments", property(never))
+    proc.process(Process(Identity(2, 1), b"a", uid=1000))
+    proc.process(Process(Identity(3, 1000), b"much younger"))
+    work.worker.begin_pass("start")
+    run(work)
+    for value in (300, 0):
+        assert proc.oom_score_adj(2) == 300
+        proc.set_oom_score_adj(2, 0)
+        work.loop._timers["undecided"](0.0)
+        run(work)
+        assert proc.oom_score_adj(2) == value, "its watch or a pass causes the second correction"
+
+
 def test_a_pass_ends_when_what_the_host_was_too_busy_to_read_is_checked(work: Work, proc: FakeProc) -> None:
     """Or after some seconds: what is counted and reported then is complete, as far as it can be."""
     proc.process(Process(Identity(2, 1), b"a"))

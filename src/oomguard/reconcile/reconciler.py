@@ -233,6 +233,8 @@ class Reconciler:
         A pass writes every process's value. Protection that a process must not keep is removed at once.
         """
         is_repeatable = not in_pass and change.cause in ("drift", "restore") and not change.inherited
+        if change.cause == "drift":
+            self.managed.unread.discard(handle.pid)  # or it would be corrected each second, as in a pass
         if not self.backoff.is_idle:
             if self.backoff.is_denied(change.identity, change.after, now):
                 self.managed.on_denied(handle.pid)
