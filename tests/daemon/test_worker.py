@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import os
 import time
 from collections.abc import Iterator
 
@@ -232,6 +233,25 @@ def test_what_takes_too_long_to_read_is_not_corrected_each_second(
         work.loop._timers["undecided"](0.0)
         run(work)
         assert proc.oom_score_adj(2) == value, "its watch or a pass causes the second correction"
+
+
+def test_what_was_written_before_a_shortage_is_in_the_log(
+    work: Work, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next pass finds nothing to do there, and would not tell."""
+    proc.process(Process(Identity(3, 1), b"a"))
+    real = work.procfs.open
+
+    def scarce(pid: int) -> ProcessHandle | None:
+        if pid == 2:
+            raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+        return real(pid)
+
+    monkeypatch.setattr(work.procfs, "open", scarce)
+    with pytest.raises(OSError, match="Too many open files in system"):
+        work.worker.check(Batch([2, 3], in_pass=True), time.monotonic() + 60)
+    assert proc.oom_score_adj(3) == 300
+    assert work.reporter.counts.applied == 1
 
 
 def test_a_pass_ends_when_what_the_host_was_too_busy_to_read_is_checked(work: Work, proc: FakeProc) -> None:

@@ -158,19 +158,21 @@ class Worker:
         process = reconciler.process
         pids, sweep = batch.pids, self.queue.sweep
         is_of_events = not batch.in_pass and not batch.is_watched
-        for _ in range(min(SLICE_PROCESSES, len(pids))):
-            pid = pids.pop()
-            if is_of_events and reconciler.needs_nothing(pid):
-                reconciler.managed.executed.pop(pid, None)
-            else:
-                cause = batch.cause or sweep.cause_of(pid)
-                outcome = process(pid, cause, now, in_pass=batch.in_pass, is_watched=batch.is_watched)
-                if outcome is not None:
-                    outcomes.append(outcome)
-            now = time.monotonic()
-            if now >= end:
-                break
-        self._finish(outcomes, now)
+        try:
+            for _ in range(min(SLICE_PROCESSES, len(pids))):
+                pid = pids.pop()
+                if is_of_events and reconciler.needs_nothing(pid):
+                    reconciler.managed.executed.pop(pid, None)
+                else:
+                    cause = batch.cause or sweep.cause_of(pid)
+                    outcome = process(pid, cause, now, in_pass=batch.in_pass, is_watched=batch.is_watched)
+                    if outcome is not None:
+                        outcomes.append(outcome)
+                now = time.monotonic()
+                if now >= end:
+                    break
+        finally:  # also in a shortage: what was written is in the log
+            self._finish(outcomes, now)
 
     def check_exec(self, pid: int) -> None:
         """Apply the policy to a process that ran a program and needs something."""
