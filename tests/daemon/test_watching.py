@@ -97,6 +97,20 @@ def test_who_has_the_pid_of_a_watched_process_can_be_watched(work: Work, proc: F
     assert not watching.drift.watches(10)
 
 
+def test_who_has_such_a_pid_and_its_value_is_watched_from_the_next_pass(work: Work, proc: FakeProc) -> None:
+    """Nothing is written then, so nothing shows that the watch is another's."""
+    watching_of(work)
+    proc.end(10)
+    proc.process(Process(Identity(10, 2), b"a", oom_score_adj=300))
+    work.worker.check_exec(10)
+    work.worker.begin_pass("resync")
+    run(work)
+    proc.set_oom_score_adj(10, 0)
+    work.loop.turn(busy=True)
+    run(work)
+    assert proc.oom_score_adj(10) == 300
+
+
 def test_a_correction_wakes_nobody(work: Work, proc: FakeProc) -> None:
     """Our own write is reported, too: checking the process again would double the cost of a correction."""
     fire(work, "watch")

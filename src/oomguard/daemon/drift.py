@@ -8,7 +8,7 @@ finds writes that inotify does not see: through /proc/thread-self, /proc/TID, or
 
 import errno
 import os
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Mapping
 
 from oomguard.core.process import Identity
 from oomguard.core.sysctl import SYSCTLS
@@ -128,9 +128,9 @@ class DriftWatch:
         if known is not None and known.start_time_ticks != identity.start_time_ticks:
             self.forget(identity.pid)
 
-    def others(self, pids: Container[int]) -> list[int]:
-        """Return the watched processes that are not among `pids`. Dropping one takes 10 µs."""
-        return [pid for pid in self._processes if pid not in pids]
+    def others(self, starts: Mapping[int, int]) -> list[int]:
+        """Return the watched pids that are not in `starts` with that start time. Dropping one takes 10 µs."""
+        return [pid for pid, watch in self._processes.items() if starts.get(pid) != watch.start_time_ticks]
 
     def forget(self, pid: int) -> None:
         """Drop the watch on the process that has or had a pid, if there is one."""

@@ -114,10 +114,15 @@ class Watching:
             self._wake_later()
 
     def end_pass(self, now: float) -> None:
-        """Drop in slices the watches on what is no longer managed, and retry what failed for lack of room."""
+        """Drop in slices the watches on what is no longer managed, and retry what failed for lack of room.
+
+        A process that has the pid of an earlier one is watched anew: it may have needed no write.
+        """
         if not self.drift.full:  # also at the last try
             self._degradations.set("watches")
-        self._unwatched += self.drift.others(self._reconciler.managed.rule_of)
+        known = self._reconciler.managed.known.items()
+        starts = {pid: one.start_time_ticks for pid, one in known if one.rule is not None}
+        self._unwatched += self.drift.others(starts)
         self.drift.retry()
         self._listen()
         self.plan(now)
