@@ -197,16 +197,17 @@ def test_what_took_too_long_to_read_is_read_again_in_a_second(
 
     for pid in range(2, 202):
         proc.process(Process(Identity(pid, 1), b"a"))
+    work.worker.queue.put_off("undecided", range(300, 400))  # young ones, which are checked anyway
     read = ProcessHandle._read_pinning
     monkeypatch.setattr(ProcessHandle, "_read_pinning", never)
     work.worker.begin_pass("start")
     run(work)
     assert proc.oom_score_adj(2) == 0
-    due = work.due("undecided")
+    due = work.due("unread")
     assert due is not None
     assert due <= time.monotonic() + UNDECIDED_SECONDS
     monkeypatch.setattr(ProcessHandle, "_read_pinning", read)
-    work.loop._timers["undecided"](0.0)
+    work.loop._timers["unread"](0.0)
     run(work)
     assert 64 <= sum(proc.oom_score_adj(pid) == 300 for pid in range(2, 202)) < 80
 
@@ -230,7 +231,7 @@ def test_what_takes_too_long_to_read_is_not_corrected_each_second(
     for value in (300, 0):
         assert proc.oom_score_adj(2) == 300
         proc.set_oom_score_adj(2, 0)
-        work.loop._timers["undecided"](0.0)
+        work.loop._timers["unread"](0.0)
         run(work)
         assert proc.oom_score_adj(2) == value, "its watch or a pass causes the second correction"
 

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from oomguard.core.choices import Cause
 
-    Delay = Literal["child", "postponed", "undecided"]
+    Delay = Literal["child", "postponed", "undecided", "unread"]
 
 URGENT_LIMIT = 10_000
 """Processes that may wait because of an event. If more wait, a full pass is as fast."""
 
 SLICE_PROCESSES = 8
 
-_DELAYS: "tuple[Delay, ...]" = ("child", "postponed", "undecided")
+_DELAYS: "tuple[Delay, ...]" = ("child", "postponed", "undecided", "unread")
 """Why a process is checked later. After 0.1 s, a program has done what it does to the value of a child
 that it forked: sshd gives its sessions the value it saved, and a PostgreSQL backend sets its own. What
 could not be read because the host is busy is read again after 1 ms for each such process, at least 5 ms. A
@@ -171,7 +171,7 @@ class WorkQueue:
     @property
     def has_room(self) -> bool:
         """Whether more may wait for what somebody delays: nobody can have many checked each second."""
-        return len(self._delayed["undecided"]) < _AGAIN_LIMIT
+        return len(self._delayed["unread"]) < _AGAIN_LIMIT
 
     def put_off(self, delay: "Delay", pids: Iterable[int]) -> None:
         """Check processes later; if the list is empty, only follow forks then."""

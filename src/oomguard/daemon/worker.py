@@ -206,7 +206,7 @@ class Worker:
             managed.postponed.clear()
         if managed.unread:
             if self.queue.has_room:
-                self.queue.put_off("undecided", managed.unread)
+                self.queue.put_off("unread", managed.unread)
             managed.unread.clear()
         if managed.undecided:
             self.queue.put_off("undecided", managed.undecided)
