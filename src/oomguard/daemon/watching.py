@@ -116,7 +116,7 @@ class Watching:
     def end_pass(self, now: float) -> None:
         """Drop in slices the watches on what is no longer managed, and retry what failed for lack of room.
 
-        A process that has the pid of an earlier one is watched anew: it may have needed no write.
+        A process that has the pid of an earlier one gets a watch of its own: it may have needed no write.
         """
         if not self.drift.full:  # also at the last try
             self._degradations.set("watches")
