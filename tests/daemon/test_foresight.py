@@ -176,6 +176,8 @@ def test_a_warning_names_who_cannot_be_read_in_time(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As its user could see to it, or a host that thrashes: the kernel's score tells how much it has."""
+    watched.it.pass_ended()
+    watched.look()
     read_stat = ProcessHandle.read_stat
 
     def read(handle: ProcessHandle, folder: str = "") -> Stat:
@@ -184,12 +186,13 @@ def test_a_warning_names_who_cannot_be_read_in_time(
         return read_stat(handle, folder)
 
     monkeypatch.setattr(ProcessHandle, "read_stat", read)
-    watched.it.pass_ended()
-    watched.look()
+    watched.hold(200, b"chrome", 2100)
     watched.memory(available_mib=212)
     watched.stall()
     [said] = watched.messages
-    assert "the kernel would kill chrome[200] next (" in said
+    assert "the kernel would kill chrome[200] next (2.1 GiB, +1.2 GiB in " in said
+    samples = watched.recorder.samples()
+    assert {one.start_time_ticks for sample in samples for one in sample.holders} == {1000, 2000, 3000}
 
 
 def test_users_budgets_are_spent_on_the_first_victims(

@@ -36,7 +36,10 @@ _CLOCKS_SECONDS, _DRIFT = 5.0, 0.0002
 
 
 class Holder(NamedTuple):
-    """A process with a high badness. `comm` and `unit` are printable; `rule` is "" if none matches it."""
+    """A process with a high badness. `comm` and `unit` are printable; `rule` is "" if none matches it.
+
+    The start time is 0 if it could not be read in time; then the memory is an estimate.
+    """
 
     pid: int
     start_time_ticks: int
@@ -152,6 +155,17 @@ class Trend:
             is_least = left.percent >= SHORT_PERCENT or left.kib < earlier.kib
             self._before[cgroup] = left if is_least else earlier
         return sorted(found, key=lambda cgroup: lefts[cgroup].percent)
+
+
+def with_starts(holders: tuple[Holder, ...], earlier: Sample | None) -> tuple[Holder, ...]:
+    """Return the processes, with the start times of the earlier sample where they could not be read."""
+    starts = {(one.pid, one.comm): one.start_time_ticks for one in (earlier.holders if earlier else ())}
+    return tuple(
+        [
+            one._replace(start_time_ticks=one.start_time_ticks or starts.get((one.pid, one.comm), 0))
+            for one in holders
+        ]
+    )
 
 
 class Growth(NamedTuple):

@@ -27,6 +27,7 @@ from oomguard.core.sample import (
     Trend,
     growth,
     next_victim,
+    with_starts,
 )
 from oomguard.core.text import printable
 from oomguard.daemon.loop import Loop
@@ -361,6 +362,7 @@ class Foresight:
         """Return the first victims of these processes, or of all, and the memory after reading them."""
         pages = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
         holders = yield from self._sampler.holders(self._procfs.pids() if pids is None else pids, pages)
+        holders = with_starts(holders, self.last)
         return holders, observe_memory(self._procfs) or memory  # the kernel may have killed meanwhile
 
     def _is_first_short(self, memory: Memory) -> bool:
