@@ -139,15 +139,18 @@ def observe_candidate(
     user could hide it; then its start time is 0.
     """
     try:
-        if value is None:
-            value = handle.read_oom_score_adj()
-        score = int(handle.read("oom_score"))
         try:
             handle.read_name_and_stat()
             identity = handle.identity
             found = None if handle.stat.is_kernel_thread else read_held(handle, era)
+            if found is None:
+                return None
         except UnknownFactError:
-            identity, found = Identity(handle.pid, 0), _estimate(handle, score, value, era)
+            identity, found = Identity(handle.pid, 0), None
+        if value is None:
+            value = handle.read_oom_score_adj()
+        score = int(handle.read("oom_score"))
+        found = found or _estimate(handle, score, value, era)
         if found is None:
             return None
         return Candidate(
