@@ -295,6 +295,26 @@ def test_who_was_protected_as_root_keeps_nothing_as_another_user(
     assert value(proc, 20) == expected
 
 
+def test_the_original_stays_known_of_who_cannot_be_read_and_is_rewritten(
+    proc: FakeProc, tmp_path: Path
+) -> None:
+    """What somebody wrote meanwhile does not become its own value: it is corrected once it can be read."""
+    kernel = FakeKernel(str(proc.root))
+    wanted = policy(tmp_path, f"- {{name: keep, user: {PERSON}, oom_score_adj: -900}}\n")
+    reconciler = Reconciler(wanted, Ledger(), kernel)
+    proc.process(Process(Identity(20, 5), b"keep", uid=PERSON, oom_score_adj=5))
+    for slow_reads, written, expected in ((None, 5, -900), (Spent(), 23, 23), (None, 23, -900)):
+        kernel.slow_reads = slow_reads or patient_reads()
+        proc.set_oom_score_adj(20, written)
+        for _ in reconciler.everything("resync", 1.0):
+            pass
+        assert value(proc, 20) == expected
+    reconciler.adopt(Policy())
+    for _ in reconciler.everything("restore", 2.0):
+        pass
+    assert value(proc, 20) == 5
+
+
 def test_nobody_keeps_a_floor_by_a_long_status(proc: FakeProc, tmp_path: Path) -> None:
     """Whether it has one that was inherited is asked again once there is time."""
     ledger = Ledger()

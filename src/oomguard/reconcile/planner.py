@@ -264,6 +264,8 @@ class Planner:
         entry = known.entry
         so_far = None if entry is None else self._managed.rule(handle.pid)
         if entry is not None and not is_trusted and not self._may_keep(handle, entry, so_far):
+            if handle.read_oom_score_adj() >= entry.original:
+                return True, None  # nothing to take from it; what somebody wrote is not its own yet
             entry = so_far = None
         rule = so_far or (None if is_trusted else found)
         return rule is None and (is_trusted or entry is not None), rule
