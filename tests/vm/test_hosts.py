@@ -133,9 +133,10 @@ def test_swap_in_a_file_and_in_compressed_memory(installed: Service) -> None:
             vm.wait_until(f"{has_all} /proc/$(pgrep -x vm-swapped)/status", describe="it to have 120 MiB")
             ranked = json.loads(vm.run("oomguard rank --json").stdout)
             assert ranked["domain"]["total_bytes"] // 1024 == pytest.approx(total + swap, abs=8)
-            (swapped,) = [one for one in ranked["processes"] if one["comm"] == "vm-swapped"]
-            assert swapped["swap_bytes"] > 60 << 20
-            assert swapped["freed_bytes"] >= 120 << 20
+            first = ranked["processes"][0]
+            assert first["comm"] == "vm-swapped", ranked["processes"][:3]
+            assert first["swap_bytes"] > 60 << 20
+            assert first["freed_bytes"] >= 120 << 20
     finally:
         installed.write_policy("rules: []\n")
         vm.run("swapoff -a; rm -f /swapfile", timeout_seconds=300)
