@@ -162,7 +162,7 @@ def with_starts(holders: tuple[Holder, ...], earlier: Sample | None) -> tuple[Ho
     starts = {(one.pid, one.comm): one.start_time_ticks for one in (earlier.holders if earlier else ())}
     return tuple(
         [
-            one._replace(start_time_ticks=one.start_time_ticks or starts.get((one.pid, one.comm), 0))
+            one if one.start_time_ticks else one._replace(start_time_ticks=starts.get((one.pid, one.comm), 0))
             for one in holders
         ]
     )

@@ -16,7 +16,7 @@ from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
 from oomguard.kernel.proc_files import GONE, HIDDEN, Stat, status_line
 from oomguard.kernel.procfs import ProcessHandle
 from oomguard.kernel.sysctl_files import observe_memory
-from oomguard.oom.badness import CURRENT, Era, Usage, global_pages
+from oomguard.oom.badness import CURRENT, Era, Usage, global_pages, used_pages
 from oomguard.oom.ranking import Candidate
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ def _estimate(handle: ProcessHandle, score: int, value: int, era: Era) -> Held |
     if memory is None or not score:
         return None
     pages = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
-    badness = score * 3 // 2 - 1000 if era.least is None else score
-    used = max(badness - value, 0) * pages // 1000
+    used = used_pages(score, value, pages, era=era)
     return Held(Usage(used), used * PAGE_KIB, is_admin=False, is_partial=True)
 
 

@@ -107,6 +107,15 @@ def badness(
     return points if era.least is None else max(points, era.least)
 
 
+def used_pages(score: int, oom_score_adj: int, total_pages: int, *, era: Era = CURRENT) -> int:
+    """Return the pages of a process with this /proc/PID/oom_score, to a thousandth of all memory or two.
+
+    The reverse of `badness`, without what root is worth (fs/proc/base.c:proc_oom_score).
+    """
+    points = score * 3 // 2 - _PER_MILLE if era.least is None else score
+    return max(points - oom_score_adj, 0) * total_pages // _PER_MILLE
+
+
 def adj_pages(total_pages: int) -> int:
     """Return the pages that one point of `oom_score_adj` adds; 0 if less than 1000 pages ran out."""
     return total_pages // _PER_MILLE
