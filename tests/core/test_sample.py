@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from oomguard.core.sample import Holder, Left, Sample, Trend, before, growth, next_victim, recent, redated
+from oomguard.core.sample import Holder, Left, Sample, Trend, before, growth, is_recent, next_victim, redated
 
 GIB = 1024 * 1024
 
@@ -104,7 +104,7 @@ def test_what_grew_most_comes_first_with_where_it_began() -> None:
         sample(60, holder(1, 200), holder(2, 60), holder(3, 10)),
         sample(120, holder(2, 900), holder(1, 250), holder(3, 5)),
     ]
-    assert [(one.holder.pid, one.before_kib, one.kib, one.seconds) for one in growth(samples)] == [
+    assert [(one.holder.pid, one.before_kib, one.kib, one.seconds) for one in growth(reversed(samples))] == [
         (2, 50, 850, 120),
         (1, 100, 150, 120),
         (3, 10, -5, 60),
@@ -115,15 +115,17 @@ def test_what_is_gone_has_grown_too_if_asked_for() -> None:
     """Up to its last sample: after a kill, what leaked is the answer."""
     samples = [sample(0, holder(1, 100), holder(2, 50)), sample(60, holder(1, 900), holder(2, 50))]
     samples += [sample(120, holder(2, 60))]
-    assert [(one.holder.pid, one.kib) for one in growth(samples)] == [(2, 10)]
-    found = [(one.holder.pid, one.before_kib, one.kib, one.seconds) for one in growth(samples, gone=True)]
+    assert [(one.holder.pid, one.kib) for one in growth(reversed(samples))] == [(2, 10)]
+    found = [
+        (one.holder.pid, one.before_kib, one.kib, one.seconds) for one in growth(reversed(samples), gone=True)
+    ]
     assert found == [(1, 100, 800, 60), (2, 50, 10, 120)]
 
 
 def test_a_new_process_grew_from_nothing_since_it_started() -> None:
     """Also one with the pid of another; one that is only new among the largest is left out."""
     samples = [sample(0, holder(1, 100)), sample(60, holder(1, 900, start=3500), holder(2, 800))]
-    assert [(one.before_kib, one.kib, one.seconds) for one in growth(samples)] == [(0, 900, 25)]
+    assert [(one.before_kib, one.kib, one.seconds) for one in growth(reversed(samples))] == [(0, 900, 25)]
 
 
 def test_the_start_of_a_process_counts_the_time_that_the_host_was_suspended() -> None:
@@ -131,15 +133,15 @@ def test_the_start_of_a_process_counts_the_time_that_the_host_was_suspended() ->
     slept = [sample(1000, holder(1, 5000))._replace(suspended=3600.0)]
     new = holder(2, 6000, start=100 * (3600 + 1010))
     slept.append(sample(1060, new)._replace(suspended=3600.0))
-    (grown,) = growth(slept)
+    (grown,) = growth(reversed(slept))
     assert (grown.kib, grown.seconds) == (6000, 50)
 
 
 def test_samples_of_another_boot_do_not_count() -> None:
     """Their time since boot is ahead of now, or long past."""
     samples = [sample(9000), sample(10), sample(700)]
-    assert recent(samples, 700) == [sample(700)]
-    assert recent(samples, 600) == [sample(10)]
+    assert [one.booted for one in samples if is_recent(one, 700)] == [700]
+    assert [one.booted for one in samples if is_recent(one, 600)] == [10]
 
 
 def test_clocks_may_drift_apart_over_weeks() -> None:
@@ -156,7 +158,7 @@ def test_clocks_may_drift_apart_over_weeks() -> None:
 def test_growth_is_the_difference_of_two_samples(sizes: list[tuple[int, int]]) -> None:
     """Whatever comes and goes in between."""
     samples = [sample(number, holder(pid, kib)) for number, (pid, kib) in enumerate(sizes)]
-    for one in growth(samples):
+    for one in growth(reversed(samples)):
         first = next(kib for pid, kib in sizes if pid == one.holder.pid)
         assert (one.before_kib, one.kib) == (first, one.holder.held_kib - first)
 

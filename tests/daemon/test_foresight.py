@@ -15,6 +15,7 @@ from mounts import disk, fill
 from oomguard.core.overcommit import Memory
 from oomguard.core.policy import Policy, PressureLimit
 from oomguard.core.process import Identity, Process, UnknownFactError
+from oomguard.core.sample import Sample
 from oomguard.daemon import foresight
 from oomguard.daemon.foresight import Foresight
 from oomguard.daemon.loop import Loop
@@ -40,7 +41,7 @@ class Watched:
             self.kernel = socket.create_connection(server.getsockname())
             self.trigger, _ = server.accept()
         monkeypatch.setattr(foresight, "open_trigger", lambda *_: self.trigger.detach())
-        self.proc = proc
+        self.proc, self._folder = proc, folder
         self.said, self.loop, self.recorder = Said(), Loop(), Recorder(folder)
         reporter = Reporter(self.said)
         self.degradations = Degradations(reporter)
@@ -54,6 +55,11 @@ class Watched:
     def messages(self) -> list[str]:
         """What was logged."""
         return self.said.messages
+
+    @property
+    def samples(self) -> list[Sample]:
+        """What was recorded."""
+        return read_samples(self._folder.path) or []
 
     def memory(self, *, available_mib: int, swap_mib: int = 0, swap_free_mib: int = 0) -> None:
         """Have so much left of 16 GiB and of swap."""
@@ -143,7 +149,7 @@ def test_a_pass_records_what_holds_memory(watched: Watched) -> None:
     """The first victim first, without a warning."""
     watched.it.pass_ended()
     watched.look()
-    [sample] = watched.recorder.samples()
+    [sample] = watched.samples
     assert [one.label for one in sample.holders] == ["chrome[200]", "firefox[300]", "bash[100]"]
     assert sample.left.available_kib == 8000 * 1024
     assert watched.messages == []
@@ -168,7 +174,7 @@ def test_a_warning_says_what_is_left_who_would_go_and_what_grew(watched: Watched
         " the kernel would kill firefox[300] next (2.1 GiB, +1.4 GiB in "
     )
     assert said.endswith(", oom_score_adj 0)")
-    assert len(watched.recorder.samples()) == 3
+    assert len(watched.samples) == 3
     assert watched.it.status[-2:] == ("firefox[300]", 212 * 1024)
 
 
@@ -191,7 +197,7 @@ def test_a_warning_names_who_cannot_be_read_in_time(
     watched.stall()
     [said] = watched.messages
     assert "the kernel would kill chrome[200] next (2.1 GiB, +1.2 GiB in " in said
-    samples = watched.recorder.samples()
+    samples = watched.samples
     assert {one.start_time_ticks for sample in samples for one in sample.holders} == {1000, 2000, 3000}
 
 
@@ -283,7 +289,7 @@ def test_pressure_with_memory_left_is_no_warning(watched: Watched) -> None:
     watched.stall()
     watched.calm_down()
     assert watched.messages == []
-    assert len(watched.recorder.samples()) == 3
+    assert len(watched.samples) == 3
     assert watched.it.status[:2] == (False, 1)
 
 
@@ -357,7 +363,7 @@ def test_a_fast_leak_is_found_between_passes(watched: Watched) -> None:
     for available_mib in (7900, 7000):
         watched.memory(available_mib=available_mib)
         watched.glance(seconds=15)
-        assert len(watched.recorder.samples()) == 1
+        assert len(watched.samples) == 1
     watched.memory(available_mib=3000)
     watched.hold(300, b"firefox", 4700)
     watched.glance(seconds=15)
@@ -384,12 +390,12 @@ def test_where_looks_take_long_what_is_left_is_still_read_each_second(
         watched.end_pass()
     watched.it.due(time.monotonic() + 1)
     watched.look()
-    samples = len(watched.recorder.samples())
+    samples = len(watched.samples)
     for used, available in ((800, 2500), (910, 1000)):
         watched.cgroup(tmp_path, "pod", used_mib=used if where == "cgroup" else 0)
         watched.memory(available_mib=available if where == "host" else 9000)
         assert watched.messages == []
-        assert len(watched.recorder.samples()) == samples
+        assert len(watched.samples) == samples
         watched.it.due(time.monotonic() + 1)
         watched.look()
     [said] = watched.messages
@@ -445,7 +451,7 @@ def test_a_pass_does_not_lose_its_look_to_a_glance(watched: Watched) -> None:
     watched.it.awake(time.monotonic())
     watched.it.pass_ended()
     watched.look()
-    assert len(watched.recorder.samples()) == 2
+    assert len(watched.samples) == 2
 
 
 def test_looks_that_come_late_do_not_end_what_still_falls(watched: Watched) -> None:
@@ -572,7 +578,7 @@ def test_a_policy_can_turn_both_off(watched: Watched) -> None:
     assert not watched.loop._readable
     watched.it.pass_ended()
     assert not watched.it.is_busy, "it reads nothing that nobody wants"
-    assert watched.recorder.samples() == []
+    assert watched.samples == []
 
 
 def test_a_policy_that_turns_both_off_ends_the_episode(watched: Watched) -> None:
@@ -638,7 +644,7 @@ def test_a_process_that_ends_meanwhile_is_left_out(watched: Watched) -> None:
         watched.it.work(0)
         watched.proc.end(pid)
     watched.look()
-    [sample] = watched.recorder.samples()
+    [sample] = watched.samples
     assert sample.holders == ()
 
 
@@ -698,7 +704,7 @@ def test_a_recorder_without_space_is_opened_when_there_is_some(
         (place / "filler").unlink()
         watched.end_pass()
         assert watched.degradations.texts == []
-        assert len(watched.recorder.samples()) == 1
+        assert len(watched.samples) == 1
         for one in (watched.it, watched.recorder, watched.kernel, folder):
             one.close()
 
@@ -740,7 +746,7 @@ def test_what_cannot_be_seen_never_stops_the_daemon(
     monkeypatch.setattr(foresight, "open_memcg", fails)
     watched.stall()
     assert watched.degradations.texts == [f"oomguard cannot see what holds memory: {os.strerror(number)}"]
-    assert len(watched.recorder.samples()) == 1, "of the host"
+    assert len(watched.samples) == 1, "of the host"
 
 
 def test_what_a_look_could_not_see_is_said_until_a_look_can(

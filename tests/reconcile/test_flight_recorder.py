@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import strategies as some
 
 from mounts import disk, fill
 from oomguard.core.errors import OomguardError
-from oomguard.core.sample import HOLDERS, Holder, Left, Sample
+from oomguard.core.sample import HOLDERS, Holder, Left, Sample, growth
 from oomguard.core.text import printable
 from oomguard.reconcile import flight_recorder
 from oomguard.reconcile.flight_recorder import FILE, SLOT_BYTES, SLOTS, Recorder, decode_samples, read_samples
@@ -40,6 +41,13 @@ def sample(number: int, holders: int = HOLDERS, *, comm: str = "chrome", unit: s
     )
 
 
+def recorded(folder: StateFolder) -> list[Sample]:
+    """Return all that can be read."""
+    raw = folder.read(FILE)
+    assert raw is not None
+    return decode_samples(raw)
+
+
 @pytest.fixture
 def opened(folder: StateFolder) -> Iterator[Recorder]:
     """Return a recorder in it."""
@@ -54,14 +62,14 @@ def test_what_is_recorded_is_read_back(opened: Recorder, folder: StateFolder) ->
     for number in range(3):
         opened.record(sample(number), in_episode=False)
     expected = [sample(number) for number in range(3)]
-    assert opened.samples() == expected
+    assert [*opened.recent(3)] == expected[::-1]
     assert read_samples(folder.path) == expected
 
 
 def test_only_recent_samples_are_decoded_for_a_warning(
     opened: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of them take 50 ms, in which no event is handled. Of both rings, oldest first."""
+    """All of them take 50 ms, in which no event is handled. Of both rings, the newest first."""
     for number in range(2000):
         opened.record(sample(number, holders=1), in_episode=number % 2 == 0)
     decode, decoded = flight_recorder._sample, 0
@@ -72,8 +80,22 @@ def test_only_recent_samples_are_decoded_for_a_warning(
         return decode(packed, boot_id)
 
     monkeypatch.setattr(flight_recorder, "_sample", count)
-    assert [one.booted for one in opened.recent(2000)] == list(range(1400, 2000))
+    assert [one.booted for one in opened.recent(2000)] == list(range(1999, 1399, -1))
     assert decoded == 601
+
+
+def test_a_warning_takes_little_memory(opened: Recorder) -> None:
+    """Memory is short then, and what the heap has grown by stays: all samples at once take 5 MiB."""
+    for number in range(2 * SLOTS):
+        opened.record(sample(number), in_episode=number % 2 == 0)
+    growth(opened.recent(2 * SLOTS))
+    tracemalloc.start()
+    try:
+        assert growth(opened.recent(2 * SLOTS))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 400 * 1024
 
 
 def test_the_oldest_of_its_ring_gives_way(opened: Recorder, folder: StateFolder) -> None:
@@ -82,8 +104,8 @@ def test_the_oldest_of_its_ring_gives_way(opened: Recorder, folder: StateFolder)
         opened.record(sample(number, holders=1), in_episode=False)
     for number in range(1000, 1000 + 2 * SLOTS):
         opened.record(sample(number, holders=1), in_episode=True)
-    recorded = [*range(5, SLOTS + 5), *range(1000 + SLOTS, 1000 + 2 * SLOTS)]
-    assert [one.booted for one in opened.samples()] == recorded
+    expected = [*range(5, SLOTS + 5), *range(1000 + SLOTS, 1000 + 2 * SLOTS)]
+    assert [one.booted for one in recorded(folder)] == expected
     info = os.stat(f"{folder.path}/{FILE}")
     assert (info.st_size, info.st_mode & 0o777) == (2 * SLOT_BYTES * SLOTS, 0o600)
 
@@ -98,7 +120,7 @@ def test_a_restart_goes_on_where_it_was(opened: Recorder, folder: StateFolder) -
     assert again.open() == ""
     again.record(sample(SLOTS + 3, holders=1), in_episode=False)
     again.record(sample(SLOTS + 4, holders=1), in_episode=True)
-    assert [one.booted for one in again.samples()] == list(range(3, SLOTS + 5))
+    assert [one.booted for one in recorded(folder)] == list(range(3, SLOTS + 5))
     again.close()
 
 
@@ -122,9 +144,9 @@ def test_a_kill_at_any_write_costs_one_sample(folder: StateFolder, call: int, pa
     assert again.open() == ""
     first = call - 6 if part else call - 7  # the first two calls make the file
     last = call - 3 if part == 1 else call - 4
-    assert again.samples() == [sample(number) for number in range(max(first, 0), last + 1)]
+    assert recorded(folder) == [sample(number) for number in range(max(first, 0), last + 1)]
     again.record(sample(99), in_episode=False)
-    assert again.samples()[-1] == sample(99)
+    assert recorded(folder)[-1] == sample(99)
     again.close()
 
 
@@ -142,17 +164,17 @@ def dying(left: Iterator[int], part: float, real: Callable[..., object], cut: Ca
     return instead
 
 
-def test_texts_of_any_length_fit(opened: Recorder) -> None:
+def test_texts_of_any_length_fit(opened: Recorder, folder: StateFolder) -> None:
     """They are cut, and those that would be killed last are left out, if they must."""
     long = printable(os.urandom(15) + b"\x1b\xff")
     texts = sample(1, comm=long, unit=os.urandom(2000).hex())._replace(cgroup=os.urandom(2000).hex())
     for _ in range(2 * SLOTS):
         opened.record(texts, in_episode=True)
-    found = opened.samples()[-1]
+    found = recorded(folder)[-1]
     assert found._replace(holders=()) == texts._replace(holders=(), cgroup=texts.cgroup[:200])
     assert len(found.holders) >= 1
     assert [one.pid for one in found.holders] == list(range(len(found.holders)))
-    assert len(opened.samples()) == SLOTS
+    assert len(recorded(folder)) == SLOTS
 
 
 _INCOMPRESSIBLE = (  # found by trying: escaped as in JSON, these characters compress worst
@@ -170,12 +192,12 @@ _INCOMPRESSIBLE = (  # found by trying: escaped as in JSON, these characters com
 )
 
 
-def test_the_name_of_a_cgroup_that_compresses_badly_fits(opened: Recorder) -> None:
+def test_the_name_of_a_cgroup_that_compresses_badly_fits(opened: Recorder, folder: StateFolder) -> None:
     """Root of a container chooses it, and must not stop the daemon of the host."""
     cgroup = printable(f"/pod/{base64.b64decode(_INCOMPRESSIBLE).decode()}")
     texts = sample(1)._replace(cgroup=cgroup)
     opened.record(texts, in_episode=True)
-    assert opened.samples()[-1]._replace(holders=()) == texts._replace(holders=())
+    assert recorded(folder)[-1]._replace(holders=()) == texts._replace(holders=())
 
 
 @pytest.mark.parametrize("size", [0, 1, 14, 5000, 2 * SLOTS * SLOT_BYTES + 77])
@@ -186,9 +208,9 @@ def test_a_file_of_another_size_keeps_what_can_be_read(folder: StateFolder, size
     made = Recorder(folder)
     assert made.open() == ""
     kept = [sample(1)] if size >= 5000 else []
-    assert made.samples() == kept
+    assert recorded(folder) == kept
     made.record(sample(2), in_episode=False)
-    assert made.samples() == [*kept, sample(2)]
+    assert recorded(folder) == [*kept, sample(2)]
     assert os.stat(f"{folder.path}/{FILE}").st_size == 2 * SLOTS * SLOT_BYTES
     made.close()
 
@@ -197,7 +219,7 @@ def test_samples_of_a_version_that_knew_of_no_suspension_are_read() -> None:
     """An upgrade keeps the recorder."""
     packed = zlib.compress(json.dumps(sample(1)[:-1]).encode())
     header = struct.pack("<4sQHI", b"oom1", 1, len(packed), zlib.crc32(packed, 1))
-    assert decode_samples([(header + packed).ljust(SLOT_BYTES, b"\0")]) == [sample(1)._replace(suspended=0)]
+    assert decode_samples((header + packed).ljust(SLOT_BYTES, b"\0")) == [sample(1)._replace(suspended=0)]
 
 
 def test_samples_of_another_boot_do_not_count(folder: StateFolder) -> None:
@@ -212,7 +234,7 @@ def test_samples_of_another_boot_do_not_count(folder: StateFolder) -> None:
         assert read_samples(folder.path, boot) == expected
         made = Recorder(folder, boot)
         assert made.open() == ""
-        assert (made.samples(), made.recent(3)) == (expected, expected)
+        assert [*made.recent(3)] == expected[::-1]
         made.close()
 
 
@@ -236,7 +258,7 @@ def test_without_space_nothing_is_recorded_and_nothing_left(tmp_path: Path, kib:
         made = Recorder(folder)
         assert made.open() == "No space left on device"
         made.record(sample(1), in_episode=False)
-        assert made.samples() == []
+        assert [*made.recent(1)] == []
         assert os.listdir(folder.path) == []
         assert os.statvfs(place).f_bfree == before
         folder.close()
@@ -257,7 +279,7 @@ def test_a_recorder_that_cannot_be_opened_keeps_its_samples(
         broken.setattr(os, call, fails)
         assert opened.open() == "Too many open files"
     assert opened.open() == ""
-    assert opened.samples() == [sample(1)]
+    assert recorded(folder) == [sample(1)]
 
 
 def test_a_disk_that_fills_up_later_stops_nothing(tmp_path: Path) -> None:
@@ -269,7 +291,7 @@ def test_a_disk_that_fills_up_later_stops_nothing(tmp_path: Path) -> None:
         fill(place)
         for number in range(SLOTS + 3):
             made.record(sample(number, holders=1), in_episode=number % 2 == 0)
-        assert len(made.samples()) == SLOTS + 3
+        assert len(recorded(folder)) == SLOTS + 3
         made.close()
         folder.close()
 
@@ -282,7 +304,7 @@ def test_damage_hides_at_most_the_samples_it_is_in(at: int, damage: bytes) -> No
     )
     raw = bytearray(whole)
     raw[at : at + len(damage)] = damage
-    found = decode_samples([bytes(raw[: len(whole)])])
+    found = decode_samples(bytes(raw[: len(whole)]))
     hit = {place // SLOT_BYTES for place in (at, at + len(damage) - 1)}
     assert {one.booted for one in found} >= {float(number) for number in range(3) if number not in hit}
     assert all(one == sample(int(one.booted)) for one in found)

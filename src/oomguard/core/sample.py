@@ -1,6 +1,6 @@
 """The memory of a host at one moment: what was left, and the processes that used most."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from oomguard.core.typed import NamedTuple
 
@@ -181,25 +181,31 @@ class Growth(NamedTuple):
         return self.holder.held_kib - self.before_kib
 
 
-def growth(samples: Sequence[Sample], *, gone: bool = False) -> list[Growth]:
-    """Return how processes grew up to the last of these samples, those that grew most first.
+def growth(samples: Iterable[Sample], *, gone: bool = False) -> list[Growth]:
+    """Return how processes grew up to the first of these samples, those that grew most first.
 
-    With `gone`, also those that only earlier samples have, up to their last. A process that started after the
-    first sample grew from nothing. An older one with a single sample held too little before; it is left out.
+    The newest sample is the first. With `gone`, also those that only earlier samples have, up to their last.
+    A process that started after the oldest sample grew from nothing. An older one with a single sample held
+    too little before; it is left out.
     """
-    first: dict[tuple[int, int], tuple[int, float]] = {}
     last: dict[tuple[int, int], tuple[Holder, float]] = {}
-    for sample in samples:
+    first: dict[tuple[int, int], tuple[int, float, float]] = {}
+    oldest = 0.0
+    for number, sample in enumerate(samples):
+        oldest = sample.booted
         for holder in sample.holders:
             identity = (holder.pid, holder.start_time_ticks)
-            started = holder.start_time_ticks / _TICKS - sample.suspended
-            is_new = samples[0].booted < started < sample.booted
-            first.setdefault(identity, (0, started) if is_new else (holder.held_kib, sample.booted))
-            last[identity] = (holder, sample.booted)
+            if gone or number == 0:
+                last.setdefault(identity, (holder, oldest))
+            if identity in last:
+                first[identity] = (holder.held_kib, oldest, sample.suspended)
     found = []
     for identity, (holder, booted) in last.items():
-        before_kib, begun = first[identity]
-        if booted > begun and (gone or booted == samples[-1].booted):
+        before_kib, begun, suspended = first[identity]
+        started = holder.start_time_ticks / _TICKS - suspended
+        if oldest < started < begun:
+            before_kib, begun = 0, started
+        if booted > begun:
             found.append(Growth(holder, before_kib, booted - begun))
     return sorted(found, key=lambda one: one.kib, reverse=True)
 
@@ -212,7 +218,7 @@ def next_victim(sample: Sample, earlier: Sample | None) -> Holder | None:
     """
     if not sample.holders:
         return None
-    grown = growth([earlier, sample]) if earlier is not None else []
+    grown = growth([sample, earlier]) if earlier is not None else []
     rates = {one.holder: one.kib / one.seconds for one in grown if one.kib >= NOTICED_KIB}
     each, left = sum(rates.values()) or 1.0, sample.left
 
@@ -225,13 +231,8 @@ def next_victim(sample: Sample, earlier: Sample | None) -> Holder | None:
     return max([first, *[one for one in others if rates.get(one, 0.0) > slowest]], key=at_the_end)
 
 
-def recent(samples: Iterable[Sample], booted: float) -> list[Sample]:
-    """Return the samples of the last ten minutes before a moment of this boot."""
-    return [one for one in samples if is_recent(one, booted)]
-
-
 def is_recent(sample: Sample, booted: float) -> bool:
-    """Return whether a sample is of those ten minutes."""
+    """Return whether a sample is of the last ten minutes before a moment of this boot."""
     return 0 <= booted - sample.booted <= _RECENT_SECONDS
 
 

@@ -218,10 +218,7 @@ class Foresight:
         if self.episode is not None:
             self.episode.note_kill(f"{printable(comm)}[{pid}]", printable(cgroup))
         if self._growth is None:  # once a sample: a cgroup at its limit may lose a process every few ms
-            self._growth = {}
-            with suppress(OSError):
-                samples = self._recorder.recent(time.monotonic())
-                self._growth = {one.holder.pid: one for one in growth(samples)}
+            self._growth = {one.holder.pid: one for one in self._grown(time.monotonic())}
         found = self._growth.get(pid)
         return found if found is not None and found.holder.comm == printable(comm) else None
 
@@ -423,12 +420,16 @@ class Foresight:
             self._status.request(now)
             stalled = self._limit if episode.has_stalled else None
             victim = next_victim(sample, self._earlier)
-            samples: list[Sample] = []
-            with suppress(OSError):  # then the warning lacks what grew
-                samples = self._recorder.recent(sample.booted)
-            self._reporter.sink.write(short_entry(sample, victim, samples, stalled))
+            grown = next((one for one in self._grown(sample.booted) if one.holder == victim), None)
+            self._reporter.sink.write(short_entry(sample, victim, grown, stalled))
         elif not episode.is_short and not self._loop.is_set(_TIMER):
             self._end(episode, now)
+
+    def _grown(self, booted: float) -> list[Growth]:
+        """Return how processes grew in the ten minutes before a moment; [] if that cannot be read."""
+        with suppress(OSError):
+            return growth(self._recorder.recent(booted))
+        return []
 
     def _is_news(self, cgroup: str, now: float) -> bool:
         """Return whether to warn: about the host once an episode, about a cgroup only every few minutes."""

@@ -71,7 +71,7 @@ class Recorder:
             is_new = os.fstat(self._fd).st_size == 0
             os.ftruncate(self._fd, _SIZE)  # whatever it was before: what decodes still counts
             os.posix_fallocate(self._fd, 0, _SIZE)
-            found = [(number, slot) for number, slot, _ in _slots(self._chunks())]
+            found = self._found()
         except OSError as error:
             self.close()
             if is_new:  # otherwise it may have samples
@@ -99,18 +99,23 @@ class Recorder:
         os.pwrite(self._fd, encode_slot(self._number, sample, self._boot_id), slot * SLOT_BYTES)
         self._next[in_episode] = (self._next[in_episode] + 1) % SLOTS
 
-    def samples(self) -> list[Sample]:
-        """Return what is recorded, oldest first. OSError: it cannot be read."""
-        return [] if self._fd < 0 else decode_samples(self._chunks(), self._boot_id)
+    def recent(self, booted: float) -> Iterator[Sample]:
+        """Yield the samples of the last ten minutes before a moment of this boot, the newest first.
 
-    def recent(self, booted: float) -> list[Sample]:
-        """Return the samples of the last ten minutes before a moment of this boot, oldest first.
-
-        No others are decoded: all take 50 ms. OSError: they cannot be read.
+        One at a time: all of them take 50 ms, and 5 MiB that would stay in the heap of the daemon. OSError:
+        they cannot be read.
         """
-        newest = sorted(_slots(self._chunks()), reverse=True) if self.is_open else []
-        found = (one for *_, packed in newest if (one := _sample(packed, self._boot_id)) is not None)
-        return [*takewhile(lambda one: is_recent(one, booted), found)][::-1]
+        slots = sorted(self._found(), reverse=True) if self.is_open else []
+        found = (one for _, slot in slots if (one := self._sample_in(slot)) is not None)
+        return takewhile(lambda one: is_recent(one, booted), found)
+
+    def _sample_in(self, slot: int) -> Sample | None:
+        raw = os.pread(self._fd, SLOT_BYTES, slot * SLOT_BYTES)
+        return next((_sample(packed, self._boot_id) for *_, packed in _slots([raw])), None)
+
+    def _found(self) -> list[tuple[int, int]]:
+        """Return of each slot that is whole the number of its sample, and its place."""
+        return [(number, slot) for number, slot, _ in _slots(self._chunks())]
 
     def _chunks(self) -> Iterator[bytes]:
         """Yield the file in parts: all of it at once, 1 MiB, would stay in the heap of the daemon."""
@@ -140,7 +145,7 @@ def read_samples(state_dir: str, boot_id: str = "") -> list[Sample] | None:
             f"{printable(state_dir)}/{FILE}: damaged: it has no sample that can be read",
             hint="new samples of the daemon take its place",
         )
-    return decode_samples([raw], boot_id)
+    return decode_samples(raw, boot_id)
 
 
 def encode_slot(number: int, sample: Sample, boot_id: str = "") -> bytes:
@@ -165,9 +170,9 @@ def encode_slot(number: int, sample: Sample, boot_id: str = "") -> bytes:
         holders = holders[: len(holders) * 3 // 4]
 
 
-def decode_samples(chunks: Iterable[bytes], boot_id: str = "") -> list[Sample]:
+def decode_samples(raw: bytes, boot_id: str = "") -> list[Sample]:
     """Return the samples of a file, oldest first. What is damaged, or not a sample, is left out."""
-    slots = sorted(_slots(chunks))
+    slots = sorted(_slots([raw]))
     return [one for *_, packed in slots if (one := _sample(packed, boot_id)) is not None]
 
 

@@ -52,7 +52,7 @@ def grown(report: Report, samples: Sequence[Sample]) -> list[Growth]:
     is_whole = bool(report.tasks) or report.constraint == "memcg"
     return [
         one
-        for one in growth(until_kill(report, samples))
+        for one in growth(reversed(until_kill(report, samples)))
         if one.kib >= NOTICED_KIB
         and named.get(one.holder.pid, "" if is_whole else one.holder.comm) == one.holder.comm
     ]

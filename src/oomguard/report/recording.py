@@ -52,7 +52,9 @@ def what_grew(samples: Sequence[Sample]) -> Grown:
     """Return what grew until its last sample, by at least 1 MiB and a hundredth of its memory."""
     seen = Counter(holder[:2] for sample in samples for holder in sample.holders)
     found = [
-        one for one in growth(samples, gone=True) if one.kib >= max(NOTICED_KIB, one.holder.held_kib / 100)
+        one
+        for one in growth(reversed(samples), gone=True)
+        if one.kib >= max(NOTICED_KIB, one.holder.held_kib / 100)
     ]
     often = [one for one in found if seen[one.holder[:2]] > 1]
     once = [one for one in found if seen[one.holder[:2]] == 1]

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 
 from oomguard.core.overcommit import Memory
 from oomguard.core.policy import PressureLimit
-from oomguard.core.sample import NOTICED_KIB, Growth, Holder, Left, Sample, growth, recent
+from oomguard.core.sample import NOTICED_KIB, Growth, Holder, Left, Sample
 from oomguard.core.text import kib, span
 from oomguard.report.events import COMMIT_LIMIT_NEAR, MEMORY_RECOVERED, MEMORY_SHORT, LogEntry
 
 
 def short_entry(
-    sample: Sample, victim: Holder | None, samples: Sequence[Sample], stalled: PressureLimit | None
+    sample: Sample, victim: Holder | None, grown: Growth | None, stalled: PressureLimit | None
 ) -> LogEntry:
-    """Return the warning that memory is short; `samples` are those recorded, this one included.
+    """Return the warning that memory is short.
 
-    `victim` is who would be killed next, and `stalled` the limit that stalls reached, None if none did.
+    `victim` is who would be killed next, and `grown` how that has grown, None if unknown; `stalled` is the
+    limit that stalls reached, None if none did.
     """
     fields = {"OOMGUARD_AVAILABLE_KIB": str(sample.left.available_kib)}
     where = f" in {sample.cgroup}" if sample.cgroup else ""
@@ -36,7 +37,6 @@ def short_entry(
         }
         if victim.rule:
             fields["OOMGUARD_RULE"] = victim.rule
-        grown = next((one for one in growth(recent(samples, sample.booted)) if one.holder == victim), None)
         parts = [kib(victim.held_kib)]
         if grown is not None and grown.kib >= NOTICED_KIB:
             parts.append(f"+{kib(grown.kib)} in {span(grown.seconds)}")
