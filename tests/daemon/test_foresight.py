@@ -218,6 +218,17 @@ def test_users_budgets_are_spent_on_the_first_victims(
     assert asked == [200, 300, 100]
 
 
+def test_the_first_of_many_are_recorded_wherever_they_are(watched: Watched) -> None:
+    """Not all are kept in memory while they are compared."""
+    largest = range(3000, 3700, 50)
+    for pid in range(3000, 3700):
+        watched.hold(pid, b"worker", 900 + pid % 7 if pid in largest else 24)
+    watched.it.pass_ended()
+    watched.look()
+    [sample] = watched.samples
+    assert {one.pid for one in sample.holders} == {200, *largest}
+
+
 def test_a_leak_that_grew_while_all_were_read_is_the_one_named(watched: Watched) -> None:
     """As where a look takes seconds: what it names must be what is first by its end."""
     watched.it.pass_ended()

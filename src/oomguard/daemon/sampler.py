@@ -37,7 +37,7 @@ class Sampler:
         All are read: the kernel's own score is relative to the host, where those of a cgroup may be equal.
         """
         pages = total_kib // PAGE_KIB
-        scores = []
+        scores: list[tuple[int, int]] = []
         for pids in members_by_cgroup(memcg):
             yield
             for handle in self._procfs.processes(pids):
@@ -47,17 +47,17 @@ class Sampler:
                         one.usage, one.oom_score_adj, pages, era=self._era, is_admin=one.is_admin
                     )
                     if points is not None:
-                        scores.append((points, one.identity.pid))
+                        _add(scores, points, one.identity.pid)
                 yield
         return (yield from self._first(scores, pages))
 
     def holders(self, pids: list[int], pages: int) -> Generator[None, None, tuple[Holder, ...]]:
         """Return the processes that the kernel would kill first, by score and then by memory."""
-        scores = []
+        scores: list[tuple[int, int]] = []
         for pid in pids:
             with suppress(OSError, ValueError):
                 if score := int(self._procfs.read(f"{pid}/oom_score", 16)):
-                    scores.append((score, pid))
+                    _add(scores, score, pid)
             yield
         return (yield from self._first(scores, pages))
 
@@ -84,6 +84,14 @@ class Sampler:
             oom_score_adj=candidate.oom_score_adj,
             rule="" if rule is None else rule.label,
         )
+
+
+def _add(scores: list[tuple[int, int]], score: int, pid: int) -> None:
+    """Add a process, and forget some that are not among the first: all of a large host take 1 MiB."""
+    scores.append((score, pid))
+    if len(scores) > 10 * _CLOSER_LOOK:
+        scores.sort(reverse=True)
+        del scores[_CLOSER_LOOK:]
 
 
 def _unit(handle: ProcessHandle) -> str:
