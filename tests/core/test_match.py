@@ -2,6 +2,8 @@
 
 import fnmatch
 import re
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from oomguard.core.name_index import NameIndex
 from oomguard.core.name_regex import marked
 from oomguard.core.process import Identity, Process, UnknownFactError, full_name
 from oomguard.core.rule import Rule, Terms, Value
+from oomguard.core.rule_table import RuleTable
 
 VALUE = Value("exact", 100)
 
@@ -384,11 +387,38 @@ def test_who_matches_already_or_never_can_takes_no_place_of_those_that_may() -> 
     assert not matcher.may_come_to_match(mine._replace(uid=1001), None)
 
 
-def test_cgroups_with_long_paths_are_not_remembered() -> None:
-    """A user with 2,048 of 4 KiB would take 30 MiB of locked memory."""
+def held(work: Callable[[], object]) -> int:
+    """Return how many bytes are held for good by what this does."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_cgroups_with_long_paths_take_no_more_memory() -> None:
+    """A user can have 2,048 of 4 KiB. With 512 wide characters each, they took 4 MiB of locked memory."""
     rule = Rule(0, (), Terms(Value("exact", 5), units=("batch.service",)), "f", 1)
     matcher = Matcher([rule])
-    for length in (100, 4000):
-        process = Process(Identity(2, 2), b"x", cgroup="/system.slice/batch.service/" + "x" * length)
-        assert [one for one, _ in matcher.matches(process, matcher.candidates(b"x"))] == [rule]
-    assert [len(cgroup) < 200 for _, cgroup in matcher._somewhere] == [True]
+
+    def look() -> None:
+        for number in range(2000):
+            for path in ("\U0001f600" * 450, "x" * 4000):
+                process = Process(Identity(2, 2), b"x", cgroup=f"/system.slice/batch.service/{path}{number}")
+                assert [one for one, _ in matcher.matches(process, matcher.candidates(b"x"))] == [rule]
+
+    assert held(look) < 0.5 * 2**20
+
+
+def test_names_that_many_rules_may_match_take_little_memory() -> None:
+    """Any user can take 2,000 names of 15 bytes, each of which may be longer: 50 globs would take 22 MiB."""
+    table = RuleTable([Terms(VALUE)], ["f"])
+    table.extend([b"*name-%d" % at for at in range(50)], [n for at in range(50) for n in (at + 1, 0, 0, at)])
+    matcher = Matcher(table)
+
+    def look() -> None:
+        for number in range(5000):
+            assert len(matcher.candidates(b"hostile%08d" % number)) == 50
+
+    assert held(look) < 2**20

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     _F = TypeVar("_F", bound=Facts)
     Search = Callable[[re.Pattern[str], str, _F], bool]
 
-_PATH_LIMIT = 512
-"""Characters of a cgroup path that is remembered: users can make 2,048 of 4 KiB."""
-
 _MEMO_LIMIT = 2048
 """Names remembered before the memo is cleared: enough for any host, bounded against hostile users."""
+
+_WORDS_LIMIT, _ENTRY_WORDS = 65_536, 32
+"""Words of 8 bytes in the memos, 0.5 MiB; and those of a rule, or of a cgroup without its path."""
 
 _changeable = attrgetter(*(row.field for row in CONDITIONS if row.can_change))
 """Returns the conditions of a rule that can change while a process has its name."""
@@ -68,6 +68,10 @@ class Matcher:
         _regex.cache_clear()
         self._rules = rules
         self._memo: dict[bytes | tuple[bytes, bool, bool], tuple[Rule, ...]] = {}
+        self._named: dict[int, Rule] = {}
+        """By index, the rules in these lists: a table makes a new one each time."""
+        self._words = 0
+        """What the memos take."""
         self._globbed: dict[bytes, list[tuple[int, re.Pattern[str]]]] = {}
         """Globs by the text before their first wildcard: the index of the rule, and the pattern."""
         self._names = NameIndex()
@@ -116,6 +120,7 @@ class Matcher:
         """By user and cgroup, those that these do not exclude."""
         self._nameless = tuple(nameless)
         self._anywhere = tuple([rule for rule in nameless if not _has_place(rule.terms)])
+        self._wordless = tuple([rule for rule in self._anywhere if not rule.terms.cmdlines])
         self._placed = tuple([rule for rule in nameless if _has_place(rule.terms)])
         self._needs_cgroup = any(
             rule.terms.units or rule.terms.user_units or rule.terms.cgroups for rule in self._placed
@@ -137,7 +142,9 @@ class Matcher:
     def forget(self) -> None:
         """Drop the memos; they fill again."""
         self._memo.clear()
+        self._named.clear()
         self._somewhere.clear()
+        self._words = 0
 
     def candidates(self, comm: bytes) -> tuple[Rule, ...]:
         """Return the rules whose `name` may match a process called `comm`, in policy order."""
@@ -163,11 +170,9 @@ class Matcher:
         known = self._memo.get(key)
         if known is None:
             places = self._named_in(comm, whole, is_whole=is_whole)
-            others = self._anywhere
             if not is_any:
                 places = {place for place in places if not self._rules[place].terms.cmdlines}
-                others = tuple([rule for rule in others if not rule.terms.cmdlines])
-            known = self._remember(key, places, others)
+            known = self._remember(key, places, self._anywhere if is_any else self._wordless)
         here = self._here(process)
         return tuple(sorted((*known, *here))) if here else known
 
@@ -184,12 +189,14 @@ class Matcher:
             uid, cgroup = key
             rules = {*self._filed.get(uid, ()), *self._filed.get(system_unit(cgroup), ())}
             rules.update(rule for rule in self._unfiled if _place_unmet(rule.terms, process) is None)
-            if len(self._somewhere) >= _MEMO_LIMIT:
-                self._somewhere.clear()
-            known = tuple(sorted(rules))
-            if len(cgroup) <= _PATH_LIMIT:
-                self._somewhere[key] = known
+            self._make_room()
+            self._somewhere[key] = known = tuple(sorted(rules))
+            self._words += len(known) + _ENTRY_WORDS + len(cgroup) // 2  # a character takes up to 4 bytes
         return known
+
+    def _make_room(self) -> None:
+        if len(self._memo) >= _MEMO_LIMIT or self._words >= _WORDS_LIMIT:
+            self.forget()
 
     def _remember(
         self,
@@ -198,9 +205,13 @@ class Matcher:
         nameless: tuple[Rule, ...],
     ) -> tuple[Rule, ...]:
         """Return the rules with these indexes and the `nameless` ones, whose list most names share."""
-        if len(self._memo) >= _MEMO_LIMIT:
-            self.forget()
-        found = tuple(sorted([*nameless, *(self._rules[at] for at in places)])) if places else nameless
+        self._make_room()
+        found = nameless
+        if places:
+            new = {at: self._rules[at] for at in places - self._named.keys()}
+            self._named |= new
+            found = tuple(sorted([*nameless, *(self._named[at] for at in places)]))
+            self._words += len(found) + _ENTRY_WORDS * len(new)
         self._memo[key] = found
         return found
 
