@@ -1,6 +1,7 @@
 """Which cgroups only root can have made."""
 
 import os
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ PART = LINE.format(root="/a", point="/mnt", kind="cgroup2", options="nsdelegate"
 )
 def test_the_hierarchy_of_systemd_is_found(mountinfo: str, found: str | None) -> None:
     """The one that `parse_cgroup` reads the path of, mounted whole."""
-    assert parse_systemd_mount(mountinfo.encode()) == found
+    assert parse_systemd_mount(BytesIO(mountinfo.encode())) == found
 
 
 @pytest.fixture

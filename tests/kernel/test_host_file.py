@@ -34,7 +34,7 @@ def folder() -> Iterator[Path]:
 def test_a_file_of_roots_is_found(folder: Path) -> None:
     """The very file, which nobody else can change."""
     program = folder / "bin" / "x"
-    found = find(str(program), MOUNTINFO.read_bytes())
+    found = find(str(program), MOUNTINFO.read_bytes().splitlines())
     assert found is not None
     assert os.path.samestat(found.status, program.stat())
     assert found.only_root_changes
@@ -48,7 +48,7 @@ def test_a_file_is_as_safe_as_each_folder_above(folder: Path, weak: str, how: st
         (folder / weak).chmod(0o777)
     else:
         os.chown(folder / weak, USER, USER)
-    found = find(str(folder / "bin" / "x"), b"")
+    found = find(str(folder / "bin" / "x"), [])
     assert found is not None
     assert not found.only_root_changes
 
@@ -58,20 +58,20 @@ def test_a_file_is_as_safe_as_each_folder_above(folder: Path, weak: str, how: st
 )
 def test_what_is_no_path_of_a_file_is_not_found(path: str) -> None:
     """As the kernel prints what has no path here."""
-    assert find(path, b"") is None
+    assert find(path, []) is None
 
 
 def test_no_link_is_followed(folder: Path) -> None:
     """A process with mounts of its own has a path that is a link on the host, and may lead anywhere."""
     (folder / "link").symlink_to(folder / "bin")
-    assert find(str(folder / "link" / "x"), b"") is None
+    assert find(str(folder / "link" / "x"), []) is None
 
 
-def mounts(*, kind: str, point: str, over: str = "") -> bytes:
+def mounts(*, kind: str, point: str, over: str = "") -> list[bytes]:
     """Return a mountinfo with a mount at `point`, and one of ext4 at `over`."""
     line = "31 25 0:27 / {} rw - {} x rw\n"
     lines = line.format("/", "ext4") + line.format(point, kind)
-    return (lines + (line.format(over, "ext4") if over else "")).encode()
+    return (lines + (line.format(over, "ext4") if over else "")).encode().splitlines()
 
 
 @pytest.mark.parametrize("kind", ["fuse", "fuse.sshfs", "autofs"])
@@ -94,7 +94,7 @@ LOOK = """
 import os, sys
 from oomguard.kernel.host_file import find
 path = sys.argv[1]
-print(os.lstat(path) if sys.argv[2] == "plainly" else find(path, open("/proc/self/mountinfo", "rb").read()))
+print(os.lstat(path) if sys.argv[2] == "plainly" else find(path, open("/proc/self/mountinfo", "rb")))
 """
 
 

@@ -1,5 +1,6 @@
 """Memory cgroups: a tree that looks like theirs, in both versions."""
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ PIDS = b"32 20 0:28 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n"
 
 def find_memory(raw: bytes) -> Mount | None:
     """Return the mount of the memory controller."""
-    return find_cgroups(parse_mounts(raw), "memory")
+    return find_cgroups(parse_mounts(BytesIO(raw)), "memory")
 
 
 def test_with_version_1_mounted_that_is_where_memory_is() -> None:

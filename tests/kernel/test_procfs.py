@@ -572,7 +572,7 @@ def test_a_long_status_in_a_cgroup_too_deep_to_be_printed_is_read(
 class Crowded(Procfs):
     """A host on which a user has mounted so much that its mounts are not read in time."""
 
-    def own_mounts(self) -> bytes:
+    def own_mounts(self) -> Iterator[bytes]:
         """Take as long as 4 MiB of them do, when this is not to open /proc."""
         if hasattr(self, "slow_reads") and hasattr(self, "cgroups"):
             time.sleep(3)

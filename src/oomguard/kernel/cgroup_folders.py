@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterable
 
 from oomguard.core.cgroup import folders_above
 from oomguard.kernel.host_file import only_root_writes
@@ -11,12 +12,12 @@ _DEPTH_LIMIT = 64
 """Folders looked at: each costs the whole path to it."""
 
 
-def parse_systemd_mount(raw: bytes) -> str | None:
+def parse_systemd_mount(lines: Iterable[bytes]) -> str | None:
     """Return where the whole hierarchy that systemd manages is mounted, None if nowhere.
 
     On cgroup v1 and hybrid hosts that is `name=systemd`, else the unified one, as for `parse_cgroup`.
     """
-    found = find_cgroups((one for one in parse_mounts(raw) if one.root == "/"), "name=systemd")
+    found = find_cgroups((one for one in parse_mounts(lines) if one.root == "/"), "name=systemd")
     return None if found is None else found.point
 
 

@@ -1,6 +1,7 @@
 """Whether /proc hides processes of other users (hidepid=, proc(5))."""
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 
 from oomguard.kernel.mountinfo import parse_mounts
@@ -58,8 +59,8 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def parse_privileged_group(mountinfo: bytes) -> int | None:
-    """Return the same, from the mountinfo of a process that sees the host's /proc."""
+def parse_privileged_group(mountinfo: Iterable[bytes]) -> int | None:
+    """Return the same, from the lines of the mountinfo of a process that sees the host's /proc."""
     options: list[str] = []
     for mount in parse_mounts(mountinfo):
         if mount.point == "/proc":

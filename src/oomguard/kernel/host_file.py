@@ -1,6 +1,7 @@
 """Which program a process runs, and whether the host has that very file at its path."""
 
 import os
+from collections.abc import Iterable
 
 from oomguard.core.process import DELETED, Program
 from oomguard.core.typed import NamedTuple
@@ -30,10 +31,10 @@ def read_exe(process: int, file: str) -> str | None:
         return None
 
 
-def find_program(process: int, file: str, mounts: bytes) -> Program | None:
+def find_program(process: int, file: str, mounts: Iterable[bytes]) -> Program | None:
     """Return what the process runs, and whether that is the host's file at this path; None as for `read_exe`.
 
-    `mounts` is the reader's own mountinfo.
+    `mounts` are the lines of the reader's own mountinfo.
     """
     try:
         path, running = os.readlink(file, dir_fd=process), os.stat(file, dir_fd=process)
@@ -48,13 +49,14 @@ def find_program(process: int, file: str, mounts: bytes) -> Program | None:
     return Program(path, is_hosts=True, only_root_changes=hosts.only_root_changes)
 
 
-def find(path: str, mountinfo: bytes) -> HostFile | None:
+def find(path: str, mountinfo: Iterable[bytes]) -> HostFile | None:
     """Return the file at `path`, None if there is none or it must not be opened.
 
     Symbolic links are not followed, because the kernel's path of an executable has none. It stops before an
     automount(8) point and before FUSE, where a user's program would answer.
     """
-    kinds = {mount.point: mount.kind for mount in parse_mounts(mountinfo)}
+    above = (mount for mount in parse_mounts(mountinfo) if f"{path}/".startswith(mount.point))
+    kinds = {mount.point: mount.kind for mount in above}
     kind, at = kinds.get("/", ""), ""
     root, *names = path.split("/")
     if root or not names or not {"", ".", ".."}.isdisjoint(names):

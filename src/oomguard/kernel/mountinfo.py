@@ -14,10 +14,13 @@ class Mount(NamedTuple):
     options: list[str]
 
 
-def parse_mounts(raw: bytes) -> Iterator[Mount]:
-    """Yield the mounts in their order: of two at one mount point, the later hides the earlier."""
-    for line in raw.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"):
-        before, _, after = line.partition(" - ")
+def parse_mounts(lines: Iterable[bytes]) -> Iterator[Mount]:
+    """Yield the mounts in their order: of two at one mount point, the later hides the earlier.
+
+    Line by line: a user may mount 1,000 file systems (fusermount3) at paths of 16 KiB as they are escaped.
+    """
+    for line in lines:
+        before, _, after = line.decode("utf-8", "surrogateescape").removesuffix("\n").partition(" - ")
         fields, (kind, _, options, *_) = before.split(" "), (*after.split(" "), "", "", "")
         if len(fields) > 4:
             yield Mount(_unescape(fields[4]), _unescape(fields[3]), kind, options.split(","))

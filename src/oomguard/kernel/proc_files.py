@@ -5,6 +5,7 @@ Reading is separate from parsing: the `parse_*` functions take bytes and are pur
 
 import errno
 import os
+from collections.abc import Iterator
 
 from oomguard.core.typed import NamedTuple
 from oomguard.kernel.slow_reads import LONG_BYTES
@@ -49,6 +50,12 @@ def read_records(directory: int, path: str) -> bytes:
     """Read a file that the kernel returns in whole lines, some 4 KiB for each read (fs/seq_file.c)."""
     with open(os.open(path, READ, dir_fd=directory), "rb", buffering=0) as file:
         return file.readall()
+
+
+def read_lines(directory: int, path: str) -> Iterator[bytes]:
+    """Yield the lines of such a file, without having all of it in memory."""
+    with open(os.open(path, READ, dir_fd=directory), "rb", buffering=_CHUNK) as file:
+        yield from file
 
 
 def read_whole(directory: int, path: str) -> bytes:

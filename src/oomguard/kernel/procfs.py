@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 
 from oomguard.core.cgroup import budget_key, in_system_service, in_user_slice, is_system_service, parse_cgroup
 from oomguard.core.errors import OomguardError
@@ -32,6 +32,7 @@ from oomguard.kernel.proc_files import (
     parse_arguments,
     parse_stat,
     read_file,
+    read_lines,
     read_records,
     read_whole,
     write_file,
@@ -172,21 +173,20 @@ class Procfs:
         """Return the time in the clock of process start times, CLOCK_BOOTTIME in ticks."""
         return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_SECOND)
 
-    def own_mounts(self) -> bytes:
-        """Return the mountinfo of our own mount namespace, b"" if the tree has none."""
-        try:
-            return read_records(self.fd, "self/mountinfo")
-        except FileNotFoundError:
-            return b""
+    def own_mounts(self) -> Iterator[bytes]:
+        """Yield the lines of the mountinfo of our own mount namespace; none if the tree has none."""
+        with suppress(FileNotFoundError):
+            yield from read_lines(self.fd, "self/mountinfo")
 
     def shows_init(self) -> bool:
         """Return whether PID 1 is there, as everywhere where it is not hidden."""
         return os.access(str(INIT_PID), os.F_OK, dir_fd=self.fd)
 
-    def init_mounts(self) -> bytes | None:
-        """Return the mountinfo of PID 1, None if it is hidden."""
+    def init_mounts(self) -> Iterator[bytes] | None:
+        """Return the lines of the mountinfo of PID 1, None if it is hidden."""
+        lines = read_lines(self.fd, f"{INIT_PID}/mountinfo")
         try:
-            return read_records(self.fd, f"{INIT_PID}/mountinfo")
+            return chain((next(lines, b""),), lines)
         except (*GONE, HIDDEN):
             return None
 
