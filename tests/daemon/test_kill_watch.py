@@ -115,6 +115,18 @@ def group_kill(killed: int) -> str:
     return "\n".join([*lines, *(victim.replace(" 901 ", f" {pid} ") for pid in range(1000, 1000 + killed))])
 
 
+def test_a_large_group_is_not_remembered(told: tuple[Found, KillWatch, int]) -> None:
+    """Until the next kill, which may be a year later, its pids would stay in locked memory."""
+    found, watch, writer = told
+    say(writer, group_kill(400))
+    watch.read()
+    assert len(found) == 402
+    assert not any(isinstance(one, list | set | dict) and len(one) > 10 for one in vars(watch).values())
+    say(writer, group_kill(3))
+    watch.read()
+    assert len(found) == 402 + 5
+
+
 def test_pause_at_the_ceiling_is_not_spent_on_kills(
     told: tuple[Found, KillWatch, int], monkeypatch: pytest.MonkeyPatch, procfs: Procfs, proc: FakeProc
 ) -> None:

@@ -49,7 +49,8 @@ class KillWatch:
         """How many of the counted kills are known, or were reported as unknown."""
         self._context: Context | None = None
         self._group = ""
-        self._dead: set[int] = set()
+        self._first = 0
+        """The last one killed for itself, and not with its group."""
         self._is_behind = False
         loop.define(_TIMER, lambda _: self._read_in_time())
 
@@ -121,7 +122,6 @@ class KillWatch:
         context, group = parse_context(record.text), parse_group(record.text)
         if context is not None:
             self._context, self._group = context, ""
-            self._dead.clear()
         elif group is not None:
             self._group = group
         else:
@@ -130,7 +130,7 @@ class KillWatch:
                 self._take_kill(kill)
 
     def _take_kill(self, kill: Kill) -> None:
-        if self._group and kill.pid in self._dead:
+        if self._group and kill.pid == self._first:
             return  # memory.oom.group prints the first one twice
         context = self._context
         if context is not None and context.pid != kill.pid:
@@ -138,7 +138,7 @@ class KillWatch:
             context = context._replace(pid=kill.pid, task_memcg=self._group) if self._group else None
         if context is None:
             self._context, self._group = None, ""
-            self._dead.clear()
-        self._dead.add(kill.pid)
+        if not self._group:
+            self._first = kill.pid
         self._told += 1
         self._killed(kill, context)
