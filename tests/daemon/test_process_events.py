@@ -1,5 +1,6 @@
 """The subscription to process events, with a connector that a test fills."""
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, MutableMapping, MutableSet
@@ -243,6 +244,35 @@ def test_what_a_fork_bomb_has_ended_is_forgotten_before_the_next_pass(
         subscription.receive()
         assert len(managed.descents) <= DESCENDANTS_LIMIT + forks
     assert managed.descents[lives].origin == Entry(0, 300)
+
+
+def test_programs_that_ended_before_they_were_checked_are_forgotten_before_the_next_pass(
+    subscription: Subscription, proc: FakeProc
+) -> None:
+    """If too many start, the queue drops them; the pass that makes up for it can take long."""
+    (proc.root / "6").mkdir()
+    executed = subscription.work.reconciler.managed.executed
+    executed[6] = 1
+    for first in range(100, 4 * DESCENDANTS_LIMIT, 5_000):
+        executed.update(dict.fromkeys(range(first, first + 5_000), 1))
+        subscription.receive()
+        assert len(subscription.work.reconciler.managed.executed) <= DESCENDANTS_LIMIT + 5_000
+        executed = subscription.work.reconciler.managed.executed
+    assert executed[6] == 1
+
+
+def test_resets_of_more_than_a_second_ago_are_forgotten_before_the_next_pass(
+    subscription: Subscription,
+) -> None:
+    """It may be a day away, and any user can have 200 processes a second reset."""
+    managed = subscription.work.reconciler.managed
+    ticks = itertools.count(1, 5_000_000)
+    managed._clock = lambda: next(ticks)
+    for pid in range(100, 10_000):
+        managed.on_reset(pid, Entry(0, 300))
+        if pid % 100 == 0:
+            subscription.receive()
+            assert len(managed._reset_until) <= DESCENDANTS_LIMIT / 4 + 100
 
 
 def test_the_children_of_init_are_checked_soon_while_protection_may_be_inherited(

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from oomguard.daemon.loop import Loop, Ready
 
 DESCENDANTS_LIMIT = 16_384
-"""Descendants remembered before those that ended are forgotten, which no event reports: 2 MiB."""
+"""Descendants, or as much else, remembered before those that ended are forgotten, which no event reports:
+2 MiB."""
 
 _EVENTS_A_TURN = 1024
 _PROGRAMS_A_TURN = 64
@@ -53,7 +54,7 @@ class ProcessEvents:
         self._resync = resync
         self._proof: EventProof | None = None
         self._noise = Noise()
-        self._descendants_limit = DESCENDANTS_LIMIT
+        self._weight_limit = DESCENDANTS_LIMIT
         loop.define("prove", lambda _: self.prove())
         loop.define("noise", self._check_muted)
 
@@ -161,7 +162,7 @@ class ProcessEvents:
         pids = self._reconciler.procfs.pids()
         # A process that has forked and ended is not in the list; only the fork event shows its child.
         self._reconciler.keep_only({*pids, *self.follow_children()})
-        self._descendants_limit = max(DESCENDANTS_LIMIT, 2 * len(self._reconciler.managed.descents))
+        self._weight_limit = max(DESCENDANTS_LIMIT, 2 * self._reconciler.managed.weight)
         return pids
 
     def _forked(self, parent: int, child: int, at_ns: int) -> None:
@@ -198,8 +199,8 @@ class ProcessEvents:
         connector.changed.clear()
         if connector.has_forks or reconciler.managed.is_needed:
             self.follow_forks()
-            if len(reconciler.managed.descents) > self._descendants_limit:
-                self.forget_ended()
+        if reconciler.managed.weight > self._weight_limit:
+            self.forget_ended()
 
     def _check_muted(self, now: float) -> None:
         """Check the processes whose events are dropped: all of them, if all renames were."""

@@ -83,6 +83,14 @@ class ManagedProcesses:
         return bool(self.descents) or self.ledger.in_force > 0
 
     @property
+    def weight(self) -> int:
+        """How many descendants there are, or as much else that only `keep_only` forgets.
+
+        Programs that ended before they were examined, and resets, which matter for a second.
+        """
+        return max(len(self.descents), len(self.executed), 4 * len(self._reset_until))
+
+    @property
     def rule_of(self) -> dict[int, int]:
         """By pid, the number of the rule that matches it, as last seen."""
         return {pid: one.rule for pid, one in self.known.items() if one.rule is not None}
