@@ -1,6 +1,7 @@
 """Which processes are in a container."""
 
 import os
+import tracemalloc
 
 import pytest
 
@@ -45,6 +46,19 @@ def test_a_containers_processes_are_told_by_its_first(proc: FakeProc, procfs: Pr
         True,
         True,
     ]
+
+
+def test_containers_that_come_and_go_for_months_take_little_memory() -> None:
+    """Nothing says when their processes end."""
+    containers = Containers()
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            containers._remember({300_000 + number: 4_000_000 + number})
+            assert containers._known
+        assert tracemalloc.get_traced_memory()[1] < 2**18
+    finally:
+        tracemalloc.stop()
 
 
 def test_who_enters_a_container_and_stays_in_his_cgroup_is_not_in_it(proc: FakeProc, procfs: Procfs) -> None:

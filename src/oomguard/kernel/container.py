@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 ANCESTORS = 64
 """Maximum number of ancestors followed: only a tree made to mislead is deeper."""
 
-_LIMIT = 8192
-"""Maximum number of processes remembered."""
+_LIMIT = 2048
+"""Maximum number of processes remembered: 0.2 MiB. Those that ended stay until there are so many."""
 
 
 class Containers:
