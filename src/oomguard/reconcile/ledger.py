@@ -15,7 +15,7 @@ import errno
 import json
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from oomguard.core.entry import Entry
@@ -231,16 +231,25 @@ class Ledger:
     def _rewrite(self) -> None:
         assert self._folder is not None
         header = json.dumps({"version": _VERSION, "boot_id": self._boot_id}).encode("ascii")
-        texts = [
-            *(_text(target, entry) for target, entry in self._entries()),
-            *(_protection_text(*row) for row in self.protections),
-        ]
-        lines = [_line(header), *(_line(text, self._seed) for text in texts)]
-        self._folder.replace(_FILE, b"".join(lines))
-        self._lines, self._longest, self._is_stale = len(lines), _SLACK_LINES, False
+        content, lines = bytearray(_line(header)), 1
+        for text in self._texts():
+            content += _line(text, self._seed)
+            lines += 1
+        self._folder.replace(_FILE, content)
+        self._lines, self._longest, self._is_stale = lines, _SLACK_LINES, False
         self._unconfirmed = self._unwritten = None
         self._close_file()
         self._fd = self._folder.open_file(_FILE, os.O_WRONLY | os.O_APPEND)
+
+    def _texts(self) -> Iterator[bytes]:
+        """Yield what the file must have, one by one: a list for 10,000 processes takes more than the file."""
+        for name, entry in self.sysctls.items():
+            yield _text(name, entry)
+        for pid, one in self.known.items():
+            if one.entry is not None:
+                yield _text(Identity(pid, one.start_time_ticks), one.entry)
+        for row in self.protections:
+            yield _protection_text(*row)
 
     def _close_file(self) -> None:
         if self._fd >= 0:

@@ -104,7 +104,7 @@ class StateFolder:
         except OSError as error:
             raise self._unusable(name, error) from error
 
-    def replace(self, name: str, content: bytes, *, mode: int = 0o600) -> None:
+    def replace(self, name: str, content: bytes | bytearray, *, mode: int = 0o600) -> None:
         """Replace a file atomically. ESTALE: the folder is gone for good."""
         self._remake_if_gone()
         temporary = f".{name}.new"
