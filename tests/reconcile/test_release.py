@@ -68,3 +68,22 @@ def test_rule_is_known_until_the_last_moment(
     way(reconciler, proc)
     assert asked == [0]
     assert 50 not in reconciler.managed.rule_of
+
+
+@pytest.mark.parametrize("is_reported", [False, True])
+def test_rule_of_an_earlier_process_is_not_that_of_the_next_with_its_pid(
+    proc: FakeProc, procfs: Procfs, *, is_reported: bool
+) -> None:
+    """Whether or not its fork is reported first: what the kernel killed was the earlier one."""
+    proc.process(PROCESS)
+    rules = (RULE, RULE._replace(number=1, names=(b"next",)))
+    reconciler = Reconciler(Policy(rules=rules), Ledger(), procfs)
+    reconciler.process(50, "start", 0.0)
+    managed, asked = reconciler.managed, list[int | None]()
+    managed.before_release = lambda: asked.append(managed.rule_of.get(50))
+    proc.process(Process(Identity(50, 10), b"next"))
+    if is_reported:
+        managed.on_fork(1, 50, 1)
+        assert (managed.rule_of, managed.matched) == ({}, 0)
+    look(reconciler)
+    assert (asked, managed.rule_of, managed.matched) == ([0], {50: 1}, 1)

@@ -382,6 +382,7 @@ class ManagedProcesses:
         """Forget an earlier process with this pid."""
         self.ledger.forget_process(pid)
         self._stop_sharing(pid, one)
+        self._release(one)
         one.raised_by, one.is_held, one.start_time_ticks = None, False, 0
 
     def _stop_sharing(self, pid: int, one: Known) -> None:
