@@ -1,5 +1,6 @@
 """Telling systemd how it goes: any user can send to systemd's socket, too, and fill its queue."""
 
+import errno
 import os
 import signal
 import socket
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from oomguard.daemon.loop import Loop
+from oomguard.daemon.notifier import Notifier
 from running import Program, needs_events, running, wait_for_value, wait_until
 
 POLICY = "resync_interval: 3600\nrules: [{name: oomguard-told, oom_score_adj: 300}]\n"
@@ -53,3 +56,23 @@ def test_who_fills_the_queue_of_systemd_holds_up_nothing(tmp_path: Path, systemd
         finally:
             program.end()
         assert os.path.exists(path)
+
+
+def test_what_the_kernel_has_no_memory_for_is_sent_again(
+    tmp_path: Path, systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After one lost sign of life, the next comes when systemd's patience ends."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    loop = Loop()
+    notifier = Notifier(loop)
+
+    def fail(_state: str) -> None:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    with monkeypatch.context() as short:
+        short.setattr(notifier._systemd, "notify", fail)
+        notifier.notify(WATCHDOG="1")
+    assert loop.is_set("notify")
+    loop._timers["notify"](0.0)
+    assert systemd.recv(4096) == b"WATCHDOG=1"
+    notifier._systemd.socket.close()

@@ -5,6 +5,7 @@ import time
 from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships no types
 
 from oomguard.daemon.loop import Loop
+from oomguard.kernel.proc_files import SHORTAGE
 
 _RETRY_SECONDS = 0.05
 
@@ -30,9 +31,8 @@ class Notifier:
         if self._systemd.socket is not None:
             try:
                 self._systemd.notify("\n".join(f"{name}={value}" for name, value in self._pending.items()))
-            except BlockingIOError:
-                self._loop.set("notify", now + _RETRY_SECONDS)
-                return
-            except OSError:
-                pass  # nobody listens
+            except OSError as error:
+                if error.errno in SHORTAGE:
+                    self._loop.set("notify", now + _RETRY_SECONDS)
+                    return  # otherwise nobody listens
         self._pending.clear()
