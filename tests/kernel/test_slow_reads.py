@@ -14,7 +14,7 @@ import pytest
 from oomguard.core.process import UnknownFactError
 from oomguard.kernel.libc import libc
 from oomguard.kernel.procfs import Procfs
-from oomguard.kernel.slow_reads import SlowReads, Spender, patient_reads
+from oomguard.kernel.slow_reads import SlowReads, Spender, _Worker, patient_reads
 
 _T = TypeVar("_T")
 ROOT = Spender("pid 1", is_root=True)
@@ -158,6 +158,28 @@ def test_a_process_that_ends_while_it_is_waited_for_is_paid_for_all_the_same(pip
     wait_until_free(reads)
     procfs.close()
     assert time.monotonic() - begun < 20.0
+
+
+@pytest.mark.parametrize("is_patient", [True, False])
+def test_a_file_that_pins_memory_has_one_deadline(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, *, is_patient: bool
+) -> None:
+    """A verb waits longer for a thread that lacks a processor, but this one sleeps."""
+    reads = SlowReads(deadline_seconds=0.5, is_patient=is_patient, is_pinning=True)
+    answer_later(reads, lambda _: None)
+    waits: list[float] = []
+    wait = _Worker.wait
+
+    def noted(worker: _Worker, seconds: float) -> bool:
+        waits.append(seconds)
+        return wait(worker, seconds)
+
+    monkeypatch.setattr(_Worker, "wait", noted)
+    with pytest.raises(UnknownFactError, match="more than 500 ms"):
+        reads.call(pipe[0], never, user(1))
+    assert waits == [0.5]
+    os.write(pipe[1], b"x")
+    wait_until_free(reads)
 
 
 def test_waits_below_the_deadline_add_up() -> None:

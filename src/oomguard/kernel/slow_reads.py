@@ -141,7 +141,7 @@ class SlowReads:
         worker = self._idle.pop()
         is_done = worker.run(job, min(self._deadline, self._starved_after))
         is_starved = not is_done and worker.waits_for_a_processor()
-        while not is_done and (self._is_patient or not (is_starved or self._is_pinning)):
+        while not is_done and (self._is_patient if is_starved else not self._is_pinning):
             is_done = worker.wait(self._deadline)
             is_starved = not is_done and worker.waits_for_a_processor()
             if not is_starved:
