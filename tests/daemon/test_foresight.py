@@ -201,6 +201,27 @@ def test_a_warning_names_who_cannot_be_read_in_time(
     assert {one.start_time_ticks for sample in samples for one in sample.holders} == {1000, 2000, 3000}
 
 
+def test_a_process_of_a_cgroup_that_cannot_be_read_in_time_is_the_one_that_the_host_has(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or how it grew would be that of two processes."""
+    watched.cgroup(tmp_path, "pod", used_mib=990, stalled_percent=5)
+    watched.it.pass_ended()
+    watched.look()
+    read_stat = ProcessHandle.read_stat
+
+    def read(handle: ProcessHandle, folder: str = "") -> Stat:
+        if handle.pid == 200:
+            raise UnknownFactError("reading a process took more than 100 ms")
+        return read_stat(handle, folder)
+
+    monkeypatch.setattr(ProcessHandle, "read_stat", read)
+    watched.stall()
+    assert {one.cgroup for one in watched.samples} == {"", "/pod"}
+    starts = {one.start_time_ticks for sample in watched.samples for one in sample.holders if one.pid == 200}
+    assert starts == {2000}
+
+
 def test_users_budgets_are_spent_on_the_first_victims(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -351,6 +351,7 @@ class Foresight:
                 continue  # it was just removed
             holders = yield from self._sampler.members(memcg, before.total_kib)
             if (room := observe_left(memcg, left)) is not None:
+                holders = with_starts(holders, host)
                 self._take(host._replace(left=room, holders=holders, cgroup=printable(memcg.path)))
 
     def _read(
