@@ -134,6 +134,28 @@ def test_a_sysctl_that_cannot_be_read_ends_no_pass(
     assert not work.degradations.texts
 
 
+@pytest.mark.parametrize("why", ["no file", "no huge pages", "no watch"])
+def test_a_sysctl_that_the_kernel_lacks_is_said_to_be_skipped(
+    work: Work, proc: FakeProc, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Also if it has a file, as where there are no huge pages, and if no more files can be watched."""
+    work.reconciler.adopt(POLICY._replace(sysctls=(SysctlSetting("vm.nr_hugepages", 9, "/p.yaml", 1),)))
+    real = work.procfs.read
+
+    def read(path: str, limit: int = 65536) -> bytes:
+        if path.endswith("nr_hugepages"):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return real(path, limit)
+
+    if why == "no huge pages":
+        proc.sysctl("vm.nr_hugepages", 0)
+        monkeypatch.setattr(work.procfs, "read", read)
+    elif why == "no watch":
+        work.worker.watching.drift.full = "no inotify watch is left"
+    work.worker.begin_pass("start")
+    assert work.degradations.texts == ["vm.nr_hugepages is skipped: this kernel has no such sysctl"]
+
+
 def test_what_starts_in_a_long_pass_without_events_does_not_wait_for_its_end(
     work: Work, proc: FakeProc
 ) -> None:

@@ -49,8 +49,6 @@ class DriftWatch:
         self._pid_of: dict[int, int] = {}
         self._yielding: dict[int, None] = {}
         self._usable_descriptors = 0
-        self.missing: set[str] = set()
-        """Sysctls to watch that this kernel does not have."""
         self.full = ""
         """Why nothing more can be watched, "" while it can."""
 
@@ -87,17 +85,14 @@ class DriftWatch:
 
     def watch_sysctls(self, names: Iterable[str]) -> None:
         """Watch exactly these sysctls, and their partners: a write to a partner zeroes them."""
-        wanted = set(names)
-        watched = wanted | {partner for name in wanted if (partner := SYSCTLS[name].partner)}
+        watched = set(names)
+        watched |= {partner for name in watched if (partner := SYSCTLS[name].partner)}
         for name in self._sysctls.keys() - watched:
             self._drop(self._sysctls.pop(name))
-        self.missing = set()
         for name in watched - self._sysctls.keys():
             watch = self._add(SYSCTLS[name].path, start_time_ticks=0)
             if watch is not None:
                 self._sysctls[name] = watch
-            elif name in wanted and not self.full:
-                self.missing.add(name)
 
     def watch_process(self, identity: Identity, *, yields: bool = True) -> None:
         """Watch a process's value; watch again if the pid now belongs to another process.

@@ -218,19 +218,20 @@ class Worker:
         self._degradations.set("processes", *texts)
 
     def _check_sysctls(self, cause: "Cause") -> None:
-        now, drift = time.monotonic(), self.watching.drift
+        now, planner = time.monotonic(), self._reconciler.planner
         outcomes: list[Outcome] = []
-        trouble = ""
+        trouble, missing = "", set[str]()
         try:
             outcomes.extend(self._reconciler.sysctls(cause, now))
+            missing = planner.missing_sysctls()
         except OSError as error:
             if error.errno in SHORTAGE:
                 raise
             trouble = f"sysctls are left alone, because one cannot be read: {error.strerror}"
         self._finish(outcomes, now)
-        drift.watch_sysctls(self._reconciler.planner.sysctl_names())
-        missing = (f"{name} is skipped: this kernel has no such sysctl" for name in sorted(drift.missing))
-        self._degradations.set("sysctls", trouble, *missing)
+        self.watching.drift.watch_sysctls(planner.sysctl_names())
+        skipped = (f"{name} is skipped: this kernel has no such sysctl" for name in sorted(missing))
+        self._degradations.set("sysctls", trouble, *skipped)
 
     def _follow_forks(self) -> None:
         self.events.follow_forks()

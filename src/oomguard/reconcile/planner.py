@@ -94,6 +94,11 @@ class Planner:
         """Return the sysctls that are set: those of the policy, and those to restore."""
         return {setting.name for setting in self.policy.sysctls} | self._ledger.sysctls.keys()
 
+    def missing_sysctls(self) -> set[str]:
+        """Return those that this kernel lacks, which are skipped. OSError: one cannot be read."""
+        names = self.sysctl_names()
+        return names - observe_sysctls(self.procfs, names).keys()
+
     def foreign_sysctls(self) -> dict[str, int]:
         """Return the sysctls in the ledger that something else has set since, so they are not restored."""
         if self._ledger.sysctls.keys() <= {setting.name for setting in self.policy.sysctls}:
