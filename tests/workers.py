@@ -45,7 +45,6 @@ class Work:
         )
         self.worker = Worker(
             self.loop,
-            procfs,
             self.reconciler,
             self.reporter,
             self.status,

@@ -150,7 +150,6 @@ class Service:
     def _open_events(self, stack: ExitStack) -> None:
         self.worker = Worker(
             self.loop,
-            self.procfs,
             self.reconciler,
             self.reporter,
             self.status,

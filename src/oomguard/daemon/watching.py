@@ -9,7 +9,6 @@ from oomguard.core.process import Identity, UnknownFactError
 from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.work_queue import SLICE_PROCESSES, WorkQueue
-from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.report.reporter import Degradations
 
@@ -29,7 +28,6 @@ class Watching:
     def __init__(
         self,
         loop: Loop,
-        procfs: Procfs,
         queue: WorkQueue,
         reconciler: Reconciler,
         degradations: Degradations,
@@ -38,13 +36,13 @@ class Watching:
         lost: Callable[[str], None],
     ) -> None:
         self._loop = loop
-        self._procfs = procfs
+        self._procfs = reconciler.procfs
         self._queue = queue
         self._reconciler = reconciler
         self._degradations = degradations
         self._sysctls_written = sysctls_written
         self._lost = lost
-        self.drift = DriftWatch(procfs)
+        self.drift = DriftWatch(reconciler.procfs)
         self._unwatched: list[int] = []
         loop.define("watch", lambda _: self._list_unwatched())
         loop.define("wake", self._wake)

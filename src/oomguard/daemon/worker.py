@@ -11,7 +11,6 @@ from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.daemon.watching import Watching
 from oomguard.daemon.work_queue import SLICE_PROCESSES, Batch, WorkQueue
 from oomguard.kernel.proc_files import SHORTAGE
-from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.report import events
 from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Degradations, Reporter
@@ -45,7 +44,6 @@ class Worker:
     def __init__(
         self,
         loop: Loop,
-        procfs: Procfs,
         reconciler: Reconciler,
         reporter: Reporter,
         status: StatusWriter,
@@ -54,7 +52,7 @@ class Worker:
         pass_ended: Callable[[float], None],
     ) -> None:
         self._loop = loop
-        self._procfs = procfs
+        self._procfs = reconciler.procfs
         self._reconciler = reconciler
         self._reporter = reporter
         self._status = status
@@ -75,7 +73,6 @@ class Worker:
         )
         self.watching = Watching(
             loop,
-            procfs,
             self.queue,
             reconciler,
             degradations,
