@@ -5,15 +5,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from oomguard.kernel.mountinfo import parse_mounts
+from oomguard.kernel.own import INITIAL_NAMESPACES
 from oomguard.kernel.procfs import Procfs
 
 ROOT_GROUP = 0
 """The group that sees all processes if there is no gid=."""
 
 _OFF = ("", "0", "off")
-
-_INIT_PID_NAMESPACE = "pid:[4026531836]"
-"""PROC_PID_INIT_INO in linux/include/linux/proc_ns.h."""
 
 
 def observe_privileged_group(procfs: Procfs) -> int | None:
@@ -46,8 +44,9 @@ def has_ended(procfs: Procfs, pid: int) -> bool:
 
     Only the host's own PID namespace knows all its pids.
     """
+    hosts = f"pid:[{INITIAL_NAMESPACES['pid']}]"
     with suppress(OSError):
-        return os.readlink("self/ns/pid", dir_fd=procfs.fd) == _INIT_PID_NAMESPACE and not _exists(pid)
+        return os.readlink("self/ns/pid", dir_fd=procfs.fd) == hosts and not _exists(pid)
     return False
 
 

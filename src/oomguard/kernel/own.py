@@ -16,7 +16,7 @@ _PR_SET_THP_DISABLE = 41
 
 _UNLIMITED = 1 << 62
 
-_INITIAL_NAMESPACES = {"pid": 0xEFFFFFFC, "user": 0xEFFFFFFD}
+INITIAL_NAMESPACES = {"pid": 0xEFFFFFFC, "user": 0xEFFFFFFD}
 """Inodes (include/linux/proc_ns.h)."""
 
 
@@ -36,7 +36,7 @@ def is_in_initial_namespace(kind: str) -> bool:
     It is, too, if the kernel has no others, and no file for this one.
     """
     try:
-        return os.stat(f"/proc/self/ns/{kind}").st_ino == _INITIAL_NAMESPACES[kind]
+        return os.stat(f"/proc/self/ns/{kind}").st_ino == INITIAL_NAMESPACES[kind]
     except OSError:
         return True
 
