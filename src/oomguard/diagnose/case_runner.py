@@ -37,7 +37,7 @@ def _sysctls(case: Case) -> Iterator[Compared]:
     wanted = {setting.name: setting for setting in case.policy.sysctls}
     for name, expected in case.expected.items():
         change = planned.get(name)
-        by = _set_by(wanted[name]) if name in wanted else _none(case.policy, "the policy does not set it")
+        by = _set_by(wanted[name]) if name in wanted else _unset(case.policy, "the policy does not set it")
         obstacle = None if change is None else change.obstacle
         refusal = "" if obstacle is None else obstacle.reason
         if refusal:
@@ -47,7 +47,7 @@ def _sysctls(case: Case) -> Iterator[Compared]:
         )
 
 
-def _none(policy: Policy, why: str) -> str:
+def _unset(policy: Policy, why: str) -> str:
     """Return why nothing is set, with the files that do not count on the host of the case."""
     return "; ".join([why, *map(str, policy.left_out)])
 
@@ -68,7 +68,7 @@ def _processes(case: Case) -> Iterator[Compared]:
     for actor in case.actors:
         unread.clear()
         decision = _start(actor, proc, reconciler)
-        without = next(iter(unread.values()), _none(case.policy, "no rule matches it"))
+        without = next(iter(unread.values()), _unset(case.policy, "no rule matches it"))
         if actor.expected is not None:
             process = proc.process(actor.process.identity.pid)
             yield _compared(process, decision, actor.expected, case.policy, without)
