@@ -133,7 +133,7 @@ def _take_back(
 
 
 def _undo(step: _Step, procfs: Procfs, ledger: Ledger) -> bool:
-    """Undo a step, unless something else wrote since; return whether the previous value is in force."""
+    """Undo a step, unless something else wrote since; return whether nothing of it is in force."""
     name, value = step.back
     _intend(step.known, ledger, restores=False)
     made: int | None = value
