@@ -35,7 +35,7 @@ _WHAT, _PID, _TGID, _CHILD_PID, _CHILD_TGID = (EVENT_OFFSET + at for at in (0, 1
 
 
 class Wanted(NamedTuple):
-    """Which of the used events to queue. Each set has at most 64 pids."""
+    """Which of the used events to queue. Each set has at most 65 pids: a jump skips 255 instructions."""
 
     parents: frozenset[int] = frozenset()
     """Queue each fork of these processes; of all others, one in 1,024."""
