@@ -319,6 +319,7 @@ def test_nohang_patterns_become_rules_by_what_they_look_at(tmp_path: Path) -> No
     }.items():
         assert re.search(rf"nohang\.conf:{number}: .*?{why}", text), number
     assert "zram_checking_enabled (3)" in text
+    assert "Its UID is the effective one, `user` the real one." in text
     file.write_text("a = 1\nb = 2\n")
     assert [note.settings for note in nohang.import_files([str(file)]).notes] == [2], (
         "the count that is printed"

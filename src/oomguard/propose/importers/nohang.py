@@ -22,8 +22,8 @@ _UNIT = re.compile(r"\*/[^/*?\[]+\.(?:service|scope)")
 _TITLE = (
     "From nohang. It adds the points of all matching patterns; here the first rule that matches wins, "
     "so check their order. Negative points protect, and protection by name alone applies only to root's "
-    "processes and system services. Rules with exe need CAP_SYS_PTRACE (oomguard.yaml(5)). Keep nohang to "
-    "decide when and how to kill."
+    "processes and system services. Rules with exe need CAP_SYS_PTRACE (oomguard.yaml(5)). Its UID is the "
+    "effective one, `user` the real one. Keep nohang to decide when and how to kill."
 )
 
 
