@@ -58,6 +58,11 @@ def in_user_slice(path: str) -> bool:
     return path.startswith("/user.slice/")
 
 
+def is_without_containers(path: str) -> bool:
+    """Return whether no runtime puts a container into the cgroup `path` itself."""
+    return in_user_slice(path) or is_system_service(path)
+
+
 def budget_key(path: str, real_uid: int) -> str:
     """Return the key for the cost of a process: its user's slice, its unit, "root" or "untrusted users".
 
@@ -87,7 +92,7 @@ def is_container(path: str, *, is_roots: bool | None, maker: str | None) -> bool
     unknown; `maker` is the cgroup of the process that created the namespace. That is None if it ended or is
     PID 1, as for PrivatePIDs= of systemd: then None is returned, as its runtime may have ended.
     """
-    if in_user_slice(path) or is_system_service(path) or maker == path or is_roots is False:
+    if is_without_containers(path) or maker == path or is_roots is False:
         return False
     return None if maker is None else True
 

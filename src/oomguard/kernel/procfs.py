@@ -13,7 +13,13 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import chain, islice
 
-from oomguard.core.cgroup import budget_key, in_system_service, in_user_slice, is_system_service, parse_cgroup
+from oomguard.core.cgroup import (
+    budget_key,
+    in_system_service,
+    in_user_slice,
+    is_without_containers,
+    parse_cgroup,
+)
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import CMDLINE_LIMIT, INIT_PID, Identity, Process, Program, UnknownFactError
 from oomguard.core.text import printable
@@ -225,7 +231,7 @@ def _no_proc(root: str, reason: str) -> OomguardError:
 
 
 def _is_hosts(cgroup: str) -> bool:
-    """Return whether no runtime puts a container into a cgroup, so that root there is the host's."""
+    """Return whether root in a cgroup counts as the host's, and not as a container's."""
     return cgroup in ("/", "/init.scope") or in_system_service(cgroup) or in_user_slice(cgroup)
 
 
@@ -368,7 +374,7 @@ class ProcessHandle:
         """
         cgroup = self._read_cgroup() or _UNKNOWN
         owner = os.fstat(self.fd).st_uid
-        if owner != 0 or self.in_user_namespace:  # in one, root owns what is not dumpable
+        if owner != 0 or self.in_user_namespace:  # in one, root may be anybody
             return budget_key(cgroup, owner or NOBODY)
         return "" if _is_hosts(cgroup) else budget_key(cgroup, owner)
 
@@ -425,17 +431,12 @@ class ProcessHandle:
         try:
             is_nested = self.in_pid_namespace
         except UnknownFactError:
-            if self._is_where_no_container_is:
+            if is_without_containers(self.cgroup):
                 return False
             raise
-        if not is_nested or self._is_where_no_container_is:
+        if not is_nested or is_without_containers(self.cgroup):
             return False
         return self.procfs.containers.hold(self, self.procfs.open)
-
-    @property
-    def _is_where_no_container_is(self) -> bool:
-        """Whether no runtime puts a container into its cgroup."""
-        return in_user_slice(self.cgroup) or is_system_service(self.cgroup)
 
     @property
     def in_pid_namespace(self) -> bool:

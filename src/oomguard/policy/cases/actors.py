@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from oomguard.core.cgroup import in_user_slice, is_system_service, system_unit
+from oomguard.core.cgroup import is_without_containers, system_unit
 from oomguard.core.process import COMM_LENGTH, DELETED, Identity, Process, Program
 from oomguard.policy.cases.case_host import CaseUsers
 from oomguard.policy.cases.case_model import PID_MAX, CaseProcess
@@ -54,7 +54,7 @@ def read_actors(processes: CaseProcesses, users: CaseUsers, refuse: Refuse) -> I
         process = _process(one, pids[at], 1 if parent is None else pids[parent], users)
         if one.cgroup is not None and (one.unit is not None or one.user_unit is not None):
             refuse(_UNIT_AND_CGROUP, node.entries["cgroup"].value)
-        if one.container and (in_user_slice(process.cgroup) or is_system_service(process.cgroup)):
+        if one.container and is_without_containers(process.cgroup):
             refuse(_NO_CONTAINER_THERE, node.entries["container"].value)
         inherits = parent is not None and one.oom_score_adj is None
         yield Actor(process, inherits, one.original, _expected(one, node))
