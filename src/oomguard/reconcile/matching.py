@@ -89,11 +89,9 @@ class Matching:
 
     def search(self, pattern: re.Pattern[str], text: str, handle: ProcessHandle) -> bool:
         """Search a process's command line. UnknownFactError: that takes too long."""
-        spent = self._pattern_time
-        if spent.is_spent(handle.spender().key, time.monotonic()):
-            raise TooLongError(
-                f"`cmdline` patterns took too long on other processes of {handle.spender().key}"
-            )
+        spent, key = self._pattern_time, handle.spender().key
+        if spent.is_spent(key, time.monotonic()):
+            raise TooLongError(f"`cmdline` patterns took too long on other processes of {key}")
         begun = time.thread_time()
         try:
             return within(MATCH_SECONDS, lambda: search(pattern, text, handle))
@@ -102,7 +100,7 @@ class Matching:
             if took > UNNOTICED_SECONDS:
                 now = time.monotonic()
                 spent.forget_paid(now)
-                spent.charge(handle.spender().key, took, now)
+                spent.charge(key, took, now)
 
     def is_trusted(self, handle: ProcessHandle) -> bool:
         """Return whether a process is root's, or a system user's in a system service.
