@@ -31,6 +31,8 @@ def see_as(procfs: Procfs, pid: int) -> bool:
     OSError: as for `observe_rights`.
     """
     status = procfs.read(f"{pid}/status")
+    if has(parse_effective(status), CAP_SYS_PTRACE):
+        return has(parse_effective(_own_status()), CAP_SYS_PTRACE)
     _, uid, *_ = status_line(status, b"Uid").split()
     permitted = parse_permitted(status)
 
@@ -39,8 +41,6 @@ def see_as(procfs: Procfs, pid: int) -> bool:
         is_own = set(status_line(other, b"Uid").split()[:3]) == {uid}
         return is_own and not parse_permitted(other) & ~permitted  # kernel/ptrace.c:__ptrace_may_access
 
-    if has(parse_effective(status), CAP_SYS_PTRACE):
-        return has(parse_effective(_own_status()), CAP_SYS_PTRACE)
     procfs.shows_exe = shows_exe
     return True
 
