@@ -1,5 +1,6 @@
 """Memory cgroups: a tree that looks like theirs, in both versions."""
 
+import tracemalloc
 from io import BytesIO
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import pytest
 from fakeproc import FakeProc
 from oomguard.core.errors import OomguardError
 from oomguard.kernel.memcg import (
+    CGROUPS_LIMIT,
     Memcg,
     ancestors,
+    children,
     count_cgroups,
     group_killed_with,
     members,
+    members_by_cgroup,
     open_memcg,
     read_limits,
     read_used_bytes,
@@ -125,6 +129,29 @@ def test_members_come_in_the_order_of_the_scan(procfs: Procfs, mount: Path) -> N
     found = members(open_memcg(procfs, "/a"))
     assert found[:2] == [30, 10]
     assert found[2:] == [50, 20]
+
+
+def test_cgroups_without_end_take_little_memory(tmp_path: Path) -> None:
+    """A user can make them below a cgroup that root has limited, and let it be short."""
+    here = tmp_path
+    for _ in range(4):
+        here /= "d" * 240
+    here.mkdir(parents=True)
+    for number in range(1500):
+        (tmp_path / f"{number}-{'c' * 200}").mkdir()
+        (here / f"{number}-{'c' * 200}").mkdir()
+    tracemalloc.start()
+    try:
+        for folder in (tmp_path, here):
+            memcg = Memcg("/", str(folder), is_v2=True)
+            read = sum(1 for _ in members_by_cgroup(memcg, CGROUPS_LIMIT))
+            assert read == (CGROUPS_LIMIT + 1 if folder is tmp_path else 1)
+            assert len(children(memcg, CGROUPS_LIMIT)) in (0, read - 1), "none if this is not root's"
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert len(members(Memcg("/", str(tmp_path), is_v2=True))) == 0
+    assert sum(1 for _ in members_by_cgroup(Memcg("/", str(tmp_path), is_v2=True))) == 3005
 
 
 def test_a_group_dies_with_the_highest_that_says_so(procfs: Procfs, mount: Path) -> None:

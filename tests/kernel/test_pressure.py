@@ -158,7 +158,7 @@ def test_many_cgroups_are_not_all_looked_at(tmp_path: Path) -> None:
     for number in range(1100):
         cgroup(tmp_path / f"{number}", percent=30)
     steps = sum(1 for _ in limited_cgroups(Memcg("/", str(tmp_path), is_v2=True), HOST))
-    assert steps == 1100, "those of one folder"
+    assert steps == 1000
 
 
 def test_a_trigger_is_registered_and_does_not_fire_by_itself() -> None:

@@ -9,7 +9,7 @@ from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import Rule
 from oomguard.core.sample import HOLDERS, Holder
 from oomguard.core.text import printable
-from oomguard.kernel.memcg import Memcg, members_by_cgroup
+from oomguard.kernel.memcg import CGROUPS_LIMIT, Memcg, members_by_cgroup
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.usage import PAGE_KIB, observe_candidate
@@ -34,11 +34,12 @@ class Sampler:
     def members(self, memcg: Memcg, total_kib: int) -> Generator[None, None, tuple[Holder, ...]]:
         """Return the processes of a cgroup with that limit which the kernel would kill first.
 
-        All are read: the kernel's own score is relative to the host, where those of a cgroup may be equal.
+        All are read, in the first cgroups below: the kernel's own score is relative to the host, where those
+        of a cgroup may be equal.
         """
         pages = total_kib // PAGE_KIB
         scores: list[tuple[int, int]] = []
-        for pids in members_by_cgroup(memcg):
+        for pids in members_by_cgroup(memcg, CGROUPS_LIMIT):
             yield
             for handle in self._procfs.processes(pids):
                 one = observe_candidate(handle, self._era)

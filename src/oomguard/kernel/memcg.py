@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
@@ -15,6 +15,10 @@ from oomguard.oom.badness import CgroupLimits
 
 _UNLIMITED_BYTES = 1 << 62
 """Version 1 writes "no limit" as the largest multiple of a page: 9223372036854771712."""
+
+CGROUPS_LIMIT, _PATH_LIMIT = 1000, 512
+"""Cgroups that the daemon looks at, and characters of a path that it follows further. Users can make 65,000
+in one folder, at paths of 4 KiB."""
 
 _NO_FILE = (
     *(errno.ENOENT, errno.ENODEV),  # no such file, or the cgroup was just removed
@@ -105,23 +109,25 @@ def members(memcg: Memcg) -> list[int]:
     return list(dict.fromkeys(chain.from_iterable(members_by_cgroup(memcg))))
 
 
-def members_by_cgroup(memcg: Memcg) -> Iterator[list[int]]:
-    """Yield the same cgroup by cgroup: there may be thousands."""
-    pending = [memcg.folder]
+def members_by_cgroup(memcg: Memcg, limit: int | None = None) -> Iterator[list[int]]:
+    """Yield the same cgroup by cgroup: there may be thousands, or at most `limit` below."""
+    pending, left = [memcg.folder], limit
     while pending:
         folder = pending.pop()
         # 0 is a process of an unrelated PID namespace.
         yield [pid for name in read_control(folder, "cgroup.procs").split() if (pid := int(name))]
-        pending += reversed(_folders_below(folder))
+        below = _folders_below(folder, left)
+        pending += reversed(below)
+        left = None if left is None else left - len(below)
 
 
-def children(memcg: Memcg) -> list[Memcg]:
+def children(memcg: Memcg, limit: int) -> list[Memcg]:
     """Return the cgroups directly below; none of one that root has delegated: there its owner decides."""
     with suppress(OSError):
         if os.stat(memcg.folder).st_uid == 0:
             return [
                 memcg._replace(path=f"{memcg.path.rstrip('/')}/{os.path.basename(folder)}", folder=folder)
-                for folder in _folders_below(memcg.folder)
+                for folder in _folders_below(memcg.folder, limit)
             ]
     return []
 
@@ -135,11 +141,17 @@ def count_cgroups(procfs: Procfs, root: Memcg) -> int:
     return next((int(line.split()[2]) for line in lines if line.startswith(b"memory\t")), 0)
 
 
-def _folders_below(folder: str) -> list[str]:
-    """Return the cgroups directly below, the oldest first, which is the order of their inodes."""
+def _folders_below(folder: str, limit: int | None) -> list[str]:
+    """Return the cgroups directly below, the oldest first, which is the order of their inodes.
+
+    With a `limit`, at most so many, and none below a long path.
+    """
+    if limit is not None and len(folder) > _PATH_LIMIT:
+        return []
     try:
         with os.scandir(folder) as entries:
-            below = [(entry.inode(), entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+            found = (entry for entry in entries if entry.is_dir(follow_symlinks=False))
+            below = [(entry.inode(), entry.path) for entry in islice(found, limit)]
     except OSError:
         return []  # just removed, or its owner made it too deep, or closed it
     return [path for _, path in sorted(below)]

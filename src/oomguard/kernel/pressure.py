@@ -7,13 +7,18 @@ from collections.abc import Generator
 
 from oomguard.core.sample import Left
 from oomguard.kernel.floor import Privilege
-from oomguard.kernel.memcg import Memcg, children, read_bytes, read_control, read_limits, read_used_bytes
+from oomguard.kernel.memcg import (
+    CGROUPS_LIMIT,
+    Memcg,
+    children,
+    read_bytes,
+    read_control,
+    read_limits,
+    read_used_bytes,
+)
 from oomguard.kernel.procfs import Procfs
 
 _FILE = "pressure/memory"
-
-_CGROUPS_LIMIT = 1000
-"""Cgroups looked at."""
 
 WINDOW_SECONDS = 2
 """Windows are multiples of this: others take CAP_SYS_RESOURCE (kernel/sched/psi.c:psi_trigger_create)."""
@@ -72,11 +77,11 @@ def limited_cgroups(
     """
     pending, found = deque([root]), []
     steps = 0
-    while pending and steps < _CGROUPS_LIMIT:
+    while pending and steps < CGROUPS_LIMIT:
         memcg = pending.popleft()
         if (left := observe_left(memcg, host)) is not None:
             found.append((memcg, left))
-        for child in children(memcg):
+        for child in children(memcg, CGROUPS_LIMIT - steps):
             if not stalled_percent or _stalled_percent(child) >= stalled_percent:
                 pending.append(child)
             steps += 1
