@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,19 @@ def test_corrections_of_a_contended_value_are_combined_for_an_hour(reporter: Rep
     assert sink.counts == [1, 1, 60, 9, 1] * 2
     assert sink.records[2].message == "vm.swappiness: 60 → 0 (drift, p:1); and 59 more of this kind"
     assert reporter.next_flush() is None
+
+
+def test_contended_values_of_many_rules_take_little_memory(reporter: Reporter, sink: Memory) -> None:
+    """They wait for an hour, and a user can contend for a value of each rule: a name is enough of most."""
+    tracemalloc.start()
+    try:
+        for pid in range(7 * 500):
+            by = rule(pid % 500, b"program-%d" % (pid % 500))
+            reporter.outcome(applied(valued(pid, b"program", by)), 0.0, is_contended=True)
+        sink.records.clear()
+        assert tracemalloc.get_traced_memory()[0] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_failure_about_a_contended_value_does_not_wait_for_an_hour(

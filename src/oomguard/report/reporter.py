@@ -50,7 +50,7 @@ class _Fold:
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.count = 0
-        self.examples: list[Change] = []
+        self.examples: list[str] = []
         self.last: Outcome | None = None
 
 
@@ -245,14 +245,14 @@ class Reporter:
             return
         fold.count += 1
         if fold.last is not None and len(fold.examples) < _EXAMPLES:
-            fold.examples.append(fold.last.change)
+            fold.examples.append(subject(fold.last.change))
         fold.last = outcome
 
     def _write(self, fold: _Fold) -> bool:
         """Write the entry of a fold; return whether there is anything in it."""
         if fold.last is None:
             return False
-        others = dict.fromkeys([subject(change) for change in fold.examples])
+        others = dict.fromkeys(fold.examples)
         others.pop(subject(fold.last.change), None)
         self.sink.write(outcome_entry(fold.last, count=fold.count, examples=tuple(others)))
         return True
