@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import subprocess
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -513,8 +514,21 @@ def test_a_hostile_host_cannot_make_it_remember_without_end() -> None:
         for _ in range(TOLERATED):
             backoff.corrected(number, 0.0)
         backoff.must_wait(number, 0.0)
-    assert len(backoff.contended()) <= 10_000
+    assert len(backoff.contended()) <= 2_000
     assert len(backoff.resting) <= 10_000
+
+
+def test_what_is_remembered_of_targets_takes_little_memory() -> None:
+    """A user can have 10,000 processes rewrite their values between two passes, which correct them all."""
+    backoff = Backoff(longest_pause_seconds=10)
+    tracemalloc.start()
+    try:
+        for pid in range(100_000, 110_000):
+            backoff.corrected(Identity(pid, pid), 0.0)
+            backoff.denied(Identity(pid, pid), 300, 0.0)
+        assert tracemalloc.get_traced_memory()[0] < 1.5 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 NOT_NAMED = [

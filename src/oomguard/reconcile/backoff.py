@@ -28,8 +28,12 @@ USER_BURST = 600
 USER_PER_SECOND = 10
 """Checks and corrections that the processes of one user may cause: at 0.2 to 0.4 ms each, 0.4 % of a CPU."""
 
-_LIMIT = 10_000
-"""Maximum number of targets remembered. Beyond it the oldest are forgotten, which is harmless."""
+_LIMIT = 2_000
+"""Maximum number of targets remembered: 0.5 MiB of what they cost, and as much of what was denied. Beyond it
+the oldest are forgotten, which is harmless: users have a limit of their own."""
+
+_RESTING_LIMIT = 10_000
+"""Maximum number of targets that rest: of a process, in the place of its watch."""
 
 
 class _Tally:
@@ -181,7 +185,7 @@ class Backoff:
 
     def _rest(self, target: Hashable, until: float) -> None:
         if target not in self.resting:
-            if len(self.resting) >= _LIMIT:
+            if len(self.resting) >= _RESTING_LIMIT:
                 return
             self._rested.append(target)
         self.resting[target] = max(until, self.resting.get(target, 0.0))
