@@ -89,7 +89,11 @@ def family(connector: Connector) -> list[tuple[int, int]]:
 
 def test_forks_are_told_in_order_with_their_time(connector: Connector) -> None:
     """Also of those that are gone by then, and never of threads."""
-    code = "import os, threading; threading.Thread(target=lambda: None).start(); os.fork() or os.fork()"
+    code = (
+        "import os, threading; threading.Thread(target=lambda: None).start()\n"
+        "child = os.fork()\n"
+        "os.waitpid(child, 0) if child else os.fork()"
+    )
     before = time.monotonic_ns()
     with subprocess.Popen([sys.executable, "-c", code]) as process:
         process.wait()
