@@ -44,29 +44,6 @@ def test_the_descriptor_limit_is_raised_as_far_as_it_goes() -> None:
     assert in_child(code) == "(200, 200)"
 
 
-LARGE_BLOCKS = """
-from oomguard.kernel.libc import libc
-from oomguard.kernel.own import give_back_large_blocks
-
-def rss_kib():
-    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
-
-give_back_large_blocks()
-before = rss_kib()
-largest = bytes([1]) * 4_000_000
-del largest
-blocks = [bytes([1]) * 200_000 for _ in range(40)]
-later = bytes([1]) * 1000  # stays behind them
-del blocks
-print(rss_kib() - before if hasattr(libc, "mallopt") else 0)
-"""
-
-
-def test_large_blocks_are_given_back_once_they_are_freed() -> None:
-    """Also after a larger one, with which glibc would keep these 8 MiB from then on."""
-    assert int(in_child(LARGE_BLOCKS)) < 2000
-
-
 def test_pages_are_locked_as_they_are_touched_or_the_reason_is_told() -> None:
     """Where they are, the kernel counts them as locked; where not, it is said why."""
     code = (

@@ -6,7 +6,7 @@ from contextlib import closing
 from oomguard.core.errors import OomguardError
 from oomguard.daemon.privileges import require_descriptors
 from oomguard.daemon.service import Service
-from oomguard.kernel.own import give_back_large_blocks, use_small_pages
+from oomguard.kernel.own import use_small_pages
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.state_folder import open_state_folder
 from oomguard.report import streams
@@ -23,7 +23,6 @@ def main() -> int:
 def run(policy_path: str, state_dir: str, proc_root: str) -> int:
     """Do the same with these places, and standard streams that are set up."""
     use_small_pages()
-    give_back_large_blocks()
     try:
         procfs = Procfs(proc_root)
         require_descriptors()

@@ -13,7 +13,6 @@ _LOCKABLE = 256 * 1024 * 1024
 """Bytes that must be lockable: with less, locking would make allocations fail."""
 
 _PR_SET_THP_DISABLE = 41
-_M_MMAP_THRESHOLD, _LARGE_BYTES = -3, 128 * 1024  # malloc.h, and what glibc begins with
 
 _UNLIMITED = 1 << 62
 
@@ -65,15 +64,6 @@ def use_small_pages() -> None:
     """Take no transparent huge pages, where a heap that grows by some KiB grows by up to 2 MiB (prctl(2))."""
     with suppress(OSError):
         call("prctl", _PR_SET_THP_DISABLE, 1, 0, 0, 0)
-
-
-def give_back_large_blocks() -> None:
-    """Have large blocks given back once they are freed (mallopt(3)).
-
-    With each that is freed, glibc would raise the size up to which it keeps them, and locked memory stays.
-    """
-    with suppress(AttributeError):  # another C library has no mallopt
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def raise_descriptor_limit() -> None:
