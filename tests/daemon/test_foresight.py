@@ -178,20 +178,25 @@ def test_a_warning_says_what_is_left_who_would_go_and_what_grew(watched: Watched
     assert watched.it.status[-2:] == ("firefox[300]", 212 * 1024)
 
 
+def delay_reader(monkeypatch: pytest.MonkeyPatch, pid: int) -> None:
+    """Let reading a process take too long from now on."""
+    read_stat = ProcessHandle.read_stat
+
+    def read(handle: ProcessHandle, folder: str = "") -> Stat:
+        if handle.pid == pid:
+            raise UnknownFactError("reading a process took more than 100 ms")
+        return read_stat(handle, folder)
+
+    monkeypatch.setattr(ProcessHandle, "read_stat", read)
+
+
 def test_a_warning_names_who_cannot_be_read_in_time(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As its user could see to it, or a host that thrashes: the kernel's score tells how much it has."""
     watched.it.pass_ended()
     watched.look()
-    read_stat = ProcessHandle.read_stat
-
-    def read(handle: ProcessHandle, folder: str = "") -> Stat:
-        if handle.pid == 200:
-            raise UnknownFactError("reading a process took more than 100 ms")
-        return read_stat(handle, folder)
-
-    monkeypatch.setattr(ProcessHandle, "read_stat", read)
+    delay_reader(monkeypatch, 200)
     watched.hold(200, b"chrome", 2100)
     watched.memory(available_mib=212)
     watched.stall()
@@ -208,14 +213,7 @@ def test_a_process_of_a_cgroup_that_cannot_be_read_in_time_is_the_one_that_the_h
     watched.cgroup(tmp_path, "pod", used_mib=990, stalled_percent=5)
     watched.it.pass_ended()
     watched.look()
-    read_stat = ProcessHandle.read_stat
-
-    def read(handle: ProcessHandle, folder: str = "") -> Stat:
-        if handle.pid == 200:
-            raise UnknownFactError("reading a process took more than 100 ms")
-        return read_stat(handle, folder)
-
-    monkeypatch.setattr(ProcessHandle, "read_stat", read)
+    delay_reader(monkeypatch, 200)
     watched.stall()
     assert {one.cgroup for one in watched.samples} == {"", "/pod"}
     starts = {one.start_time_ticks for sample in watched.samples for one in sample.holders if one.pid == 200}
