@@ -111,6 +111,13 @@ def test_what_grew_most_comes_first_with_where_it_began() -> None:
     ]
 
 
+def test_samples_of_cgroups_hide_nobody_from_that_of_the_host() -> None:
+    """They are recorded after it, with its moment, and have only their own processes."""
+    samples = [sample(0, holder(1, 100), holder(2, 50)), sample(60, holder(1, 900), holder(2, 60))]
+    samples += [sample(60, holder(2, 60))._replace(cgroup="/pod")]
+    assert [(one.holder.pid, one.kib) for one in growth(reversed(samples))] == [(1, 800), (2, 10)]
+
+
 def test_what_is_gone_has_grown_too_if_asked_for() -> None:
     """Up to its last sample: after a kill, what leaked is the answer."""
     samples = [sample(0, holder(1, 100), holder(2, 50)), sample(60, holder(1, 900), holder(2, 50))]

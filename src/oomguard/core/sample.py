@@ -190,12 +190,13 @@ def growth(samples: Iterable[Sample], *, gone: bool = False) -> list[Growth]:
     """
     last: dict[tuple[int, int], tuple[Holder, float]] = {}
     first: dict[tuple[int, int], tuple[int, float, float]] = {}
-    oldest = 0.0
-    for number, sample in enumerate(samples):
+    newest, oldest = -1.0, 0.0
+    for sample in samples:
         oldest = sample.booted
+        newest = max(newest, oldest)
         for holder in sample.holders:
             identity = (holder.pid, holder.start_time_ticks)
-            if gone or number == 0:
+            if gone or oldest == newest:  # those of cgroups have the moment of the host's
                 last.setdefault(identity, (holder, oldest))
             if identity in last:
                 first[identity] = (holder.held_kib, oldest, sample.suspended)
