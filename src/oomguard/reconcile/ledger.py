@@ -79,11 +79,7 @@ class Ledger:
     @property
     def processes(self) -> dict[Identity, Entry]:
         """The processes with an entry."""
-        return {
-            Identity(pid, one.start_time_ticks): one.entry
-            for pid, one in self.known.items()
-            if one.entry is not None
-        }
+        return dict(self._of_processes())
 
     def entry(self, target: Target) -> Entry | None:
         """Return the entry of a sysctl, or of exactly this process."""
@@ -205,8 +201,14 @@ class Ledger:
             self.in_force += (entry is not None) - (one.entry is not None)
             one.entry = entry
 
-    def _entries(self) -> list[tuple[Target, Entry]]:
-        return [*self.sysctls.items(), *self.processes.items()]
+    def _entries(self) -> Iterator[tuple[Target, Entry]]:
+        yield from self.sysctls.items()
+        yield from self._of_processes()
+
+    def _of_processes(self) -> Iterator[tuple[Identity, Entry]]:
+        for pid, one in self.known.items():
+            if one.entry is not None:
+                yield Identity(pid, one.start_time_ticks), one.entry
 
     def _append_text(self, text: bytes, *, may_rewrite: bool = True) -> None:
         if self._folder is None:
@@ -243,11 +245,8 @@ class Ledger:
 
     def _texts(self) -> Iterator[bytes]:
         """Yield what the file must have, one by one: a list for 10,000 processes takes more than the file."""
-        for name, entry in self.sysctls.items():
-            yield _text(name, entry)
-        for pid, one in self.known.items():
-            if one.entry is not None:
-                yield _text(Identity(pid, one.start_time_ticks), one.entry)
+        for target, entry in self._entries():
+            yield _text(target, entry)
         for row in self.protections:
             yield _protection_text(*row)
 
@@ -303,7 +302,7 @@ class Ledger:
 
     def _resolve_intents(self, value_of: Callable[[Target], int | None]) -> None:
         """Find out which intents of a crashed writer were carried out."""
-        for target, entry in self._entries():
+        for target, entry in list(self._entries()):
             value = None if entry.is_written else value_of(target)
             if value is not None:
                 self.set_entry(target, entry.after_crash(value))
