@@ -126,6 +126,8 @@ class PolicyChild:
 
 def _ending(status: int, cpu_seconds: float) -> str:
     if os.WIFSIGNALED(status):  # SIGKILL also tells that it reached its limit
-        name = signal.Signals(os.WTERMSIG(status)).name
+        number = os.WTERMSIG(status)
+        names = {one.value: one.name for one in signal.Signals}  # most real-time signals have none
+        name = names.get(number, f"signal {number}")
         return f"was killed by {name} after {cpu_seconds:.0f} s of CPU time"
     return f"exited with {os.WEXITSTATUS(status)}"
