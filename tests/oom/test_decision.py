@@ -151,6 +151,19 @@ def test_cgroup_with_swap_counts_it() -> None:
     assert found(formats.GROUP_5_15.replace("limit 65536kB", "limit 0kB")).total_pages == 1
 
 
+def test_swap_limit_does_not_count_where_no_swap_was_used() -> None:
+    """Docker allows a container as much swap as memory, also on a host without: the kernel counts none."""
+    for text in (
+        formats.GROUP_5_15.replace("usage 0kB, limit 0kB", "usage 0kB, limit 65536kB"),
+        re.sub(r" 9000( +0 apache2)", r"    0\1", formats.MEMCG_3_16),
+    ):
+        finding = found(text)
+        assert finding.total_pages == 65536 // 4
+        assert any("no swap" in one for one in finding.assumed)
+    used = formats.GROUP_5_15.replace("usage 0kB, limit 0kB", "usage 4kB, limit 65536kB")
+    assert found(used).total_pages == 131072 // 4  # by tmpfs
+
+
 def test_cgroup_is_known_by_its_amounts_alone() -> None:
     """The lines that name it are lost."""
     assert found(formats.MEMCG_64K.partition("oom-kill:")[0]).constraint == "memcg"

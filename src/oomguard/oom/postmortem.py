@@ -20,7 +20,7 @@ from oomguard.oom.badness import (
     kill_order,
     share,
 )
-from oomguard.oom.report import Choice, Invoker, Report, Task
+from oomguard.oom.report import Amount, Choice, Invoker, Report, Task
 
 Why = Literal["highest", "child", "allocating", "sysrq", "lower", "unknown"]
 """Why the victim: the highest badness; a child of the highest; it asked for memory; somebody pressed SysRq-f;
@@ -281,13 +281,18 @@ def _limit_pages(report: Report, assumed: list[str]) -> int | None:
         if both is None or both.limit_kib is None:
             return None
         limit = both.limit_kib
-    swap_limit = None if swap is None else swap.limit_kib
     if both is not None:
-        swap_limit = None if both.limit_kib is None else max(both.limit_kib - limit, 0)
+        room = None if both.limit_kib is None else max(both.limit_kib - limit, 0)
+        swap = Amount(max(both.usage_kib - memory.usage_kib, 0), room)
+    swap_limit = None if swap is None else swap.limit_kib
+    used = sum(task.swap for task in report.tasks) * page_kib
     if swap_limit is None:
-        swap_limit = sum(task.swap for task in report.tasks) * page_kib
+        swap_limit = used
         if swap_limit:
             assumed.append("the cgroup's swap limit is what its processes use (the report does not show it)")
+    elif swap_limit and swap is not None and not (used or swap.usage_kib):
+        swap_limit = 0  # the kernel swaps before it kills, and counts no more swap than there is
+        assumed.append("the host has no swap, because the cgroup used none (the report does not show it)")
     return max(limit // page_kib + swap_limit // page_kib, 1)
 
 
