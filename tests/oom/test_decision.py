@@ -283,6 +283,16 @@ def test_what_ran_out_is_named() -> None:
         assert headline(found(text)) == shown
 
 
+def test_limit_of_memory_and_swap_is_not_taken_for_that_of_memory() -> None:
+    """A cgroup of version 1 has both, and may reach the second with much left of the first."""
+    text = formats.MEMCG_3_16.replace("usage 65536kB, limit 65536kB", "usage 32768kB, limit 65536kB")
+    finding = found(text.replace("usage 65536kB, limit 131072kB", "usage 131072kB, limit 131072kB"))
+    assert headline(finding).endswith("/lxc/web reached its limit of 128.0 MiB for memory and swap.")
+    shown = dict(facts(Incident(1, finding)))
+    assert "used 32.0 MiB of 64.0 MiB. With swap, it used 128.0 MiB of 128.0 MiB." in shown["Memory"]
+    assert "With swap" not in dict(facts(Incident(1, found(formats.MEMCG_3_16))))["Memory"]
+
+
 def test_cgroups_are_shown_in_full_once() -> None:
     """A short path is in a sentence; a long one is not, and follows on a line of its own."""
     assert [*paths(found(formats.MEMCG_3_16).report)] == []

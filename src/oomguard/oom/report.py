@@ -105,6 +105,16 @@ class Memory(NamedTuple):
             reserved -= 1 << (32 if reserved >> 32 == 0 else 64)
         return self.ram_pages - reserved
 
+    @property
+    def reached(self) -> str:
+        """Which limit in `cgroup` was reached, by its name: the one of which least is left; "" if unknown."""
+        left = {
+            name: one.limit_kib - one.usage_kib
+            for name, one in self.cgroup.items()
+            if one.limit_kib is not None and name != "swap"  # at that one, the kernel only stops to swap
+        }
+        return min(left, key=left.__getitem__, default="")
+
 
 UNKNOWN_MEMORY = Memory()
 

@@ -160,8 +160,15 @@ def _reason(finding: Finding) -> str:
 
 
 def _limit(report: Report) -> str:
-    memory = report.memory.cgroup.get("memory")
-    return "" if memory is None or memory.limit_kib is None else f" of {kib(memory.limit_kib)}"
+    reached = report.memory.reached
+    amount = report.memory.cgroup.get(reached)
+    if amount is None or amount.limit_kib is None:
+        return ""
+    return f" of {kib(amount.limit_kib)}{_OF_LIMITS.get(reached, '')}"
+
+
+_OF_LIMITS = {"memory+swap": " for memory and swap", "kmem": " for the kernel's memory"}
+"""What the other limits of cgroups of version 1 are for."""
 
 
 def _cgroup(path: str) -> str:

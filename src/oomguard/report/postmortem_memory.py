@@ -47,6 +47,9 @@ def _cgroup(report: Report) -> Iterator[str]:
         yield f"The cgroup used {kib(used.usage_kib)}{limit}."
         if used.limit_kib is None:
             yield "It has no memory limit, so it reached another one."
+    both = report.memory.cgroup.get("memory+swap")
+    if both is not None and both.limit_kib is not None and report.memory.reached == "memory+swap":
+        yield f"With swap, it used {kib(both.usage_kib)} of {kib(both.limit_kib)}."
     yield "The kernel considers only processes in the cgroup, however much memory the host has."
 
 
