@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import oom_formats as formats
+from cpu import takes_at_most
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import Finding, examine, share_of
 from oomguard.report.postmortem import Incident, facts, headline, paths
@@ -174,6 +175,17 @@ def test_cpuset_is_its_nodes_memory() -> None:
     finding = found(formats.CPUSET_5_10)
     assert finding.constraint == "cpuset"
     assert finding.total_pages == 1_000_000
+
+
+def test_nodes_count_once() -> None:
+    """The kernel lists each once; a log that repeats them takes no longer than its length."""
+    listed, repeated = (
+        formats.CPUSET_5_10.replace("mems_allowed=1,", f"mems_allowed={nodes},")
+        for nodes in ("0-1023", ",".join(["0-999"] * 600))
+    )
+    (one,), (other,) = OomLog().read([listed]), OomLog().read([repeated])
+    assert examine(one).total_pages == examine(other).total_pages == 3_000_000
+    takes_at_most(20, lambda: examine(other), lambda: examine(one), "a list with repeats")
 
 
 def test_kernels_of_another_formula_are_not_ranked() -> None:

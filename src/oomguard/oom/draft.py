@@ -10,7 +10,8 @@ from oomguard.oom.report import UNKNOWN_MEMORY, Amount, Choice, Memory, Report, 
 
 _KILLS_LIMIT = 2_000
 _COUNTERS_LIMIT = 128
-_NODES_LIMIT = 1024  # MAX_NUMNODES of the largest configuration
+NODES_LIMIT = 1024
+"""Memory nodes of the largest configuration (MAX_NUMNODES)."""
 _ZONE = re.compile(
     r"(?:Node (\d{1,5}) )?([A-Z]\w{1,20}) free:(\d{1,20})kB (?:boost:\d{1,20}kB )?min:(\d{1,20})kB"
 )
@@ -239,9 +240,9 @@ class MemoryDraft:
             managed = _MANAGED.search(text)
             node, size = int(zone[1] or 0), _PRESENT.search(text) or managed
             self.managed_kib += 0 if managed is None else int(managed[1])
-            if size is not None and (node in self.nodes_kib or len(self.nodes_kib) < _NODES_LIMIT):
+            if size is not None and (node in self.nodes_kib or len(self.nodes_kib) < NODES_LIMIT):
                 self.nodes_kib[node] = self.nodes_kib.get(node, 0) + int(size[1])
-            if len(self.zones) < _NODES_LIMIT:
+            if len(self.zones) < NODES_LIMIT:
                 self.zones.append(Zone(node, zone[2], int(zone[3]), int(zone[4])))
         elif (buddies := _BUDDIES.match(text)) is not None:
             self.page_kib = max(int(buddies[1]), 1)

@@ -20,6 +20,7 @@ from oomguard.oom.badness import (
     kill_order,
     share,
 )
+from oomguard.oom.draft import NODES_LIMIT
 from oomguard.oom.report import Amount, Choice, Invoker, Report, Task
 
 Why = Literal["highest", "child", "allocating", "sysrq", "lower", "unknown"]
@@ -311,12 +312,12 @@ def _pages_by_score(report: Report, era: Era, assumed: list[str]) -> int | None:
 
 def _node_numbers(nodes: str) -> set[int]:
     """Parse a list of memory nodes, `0-1,3`."""
-    found: set[int] = set()
+    found = [-1]
     for part in nodes.split(","):
         first, _, last = part.partition("-")
-        if first.isdecimal() and (last.isdecimal() or not last):
-            found.update(range(int(first), min(int(last or first), int(first) + 1024) + 1))
-    return found
+        if first.isdecimal() and (last.isdecimal() or not last) and int(first) > found[-1]:  # in order
+            found += range(int(first), min(int(last or first), NODES_LIMIT) + 1)
+    return set(found[1:])
 
 
 def _victim(ranked: Sequence[Place], report: Report) -> Place | None:
