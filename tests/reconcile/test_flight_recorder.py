@@ -7,6 +7,7 @@ import os
 import signal
 import struct
 import tracemalloc
+import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,9 +21,11 @@ from mounts import disk, fill
 from oomguard.core.errors import OomguardError
 from oomguard.core.sample import HOLDERS, Holder, Left, Sample, growth
 from oomguard.core.text import printable
+from oomguard.oom.report import Report
 from oomguard.reconcile import flight_recorder
 from oomguard.reconcile.flight_recorder import FILE, SLOT_BYTES, SLOTS, Recorder, decode_samples, read_samples
 from oomguard.reconcile.state_folder import StateFolder, open_state_folder
+from oomguard.report.postmortem_before import is_of_same
 
 
 def sample(number: int, holders: int = HOLDERS, *, comm: str = "chrome", unit: str = "app.scope") -> Sample:
@@ -171,7 +174,7 @@ def test_texts_of_any_length_fit(opened: Recorder, folder: StateFolder) -> None:
     for _ in range(2 * SLOTS):
         opened.record(texts, in_episode=True)
     found = recorded(folder)[-1]
-    assert found._replace(holders=()) == texts._replace(holders=(), cgroup=texts.cgroup[:200])
+    assert found._replace(holders=()) == texts._replace(holders=(), cgroup=texts.cgroup[:512])
     assert len(found.holders) >= 1
     assert [one.pid for one in found.holders] == list(range(len(found.holders)))
     assert len(recorded(folder)) == SLOTS
@@ -198,6 +201,24 @@ def test_the_name_of_a_cgroup_that_compresses_badly_fits(opened: Recorder, folde
     texts = sample(1)._replace(cgroup=cgroup)
     opened.record(texts, in_episode=True)
     assert recorded(folder)[-1]._replace(holders=()) == texts._replace(holders=())
+    longer = f"{cgroup}/{cgroup[::-1]}"
+    opened.record(sample(2)._replace(cgroup=longer), in_episode=True)
+    assert longer.startswith(recorded(folder)[-1].cgroup)
+    assert len(recorded(folder)[-1].cgroup) > 100
+
+
+def test_the_cgroup_of_a_pod_in_a_container_is_kept_whole(opened: Recorder, folder: StateFolder) -> None:
+    """A report of its kill has all of it, and finds its samples by that."""
+    pod = f"kubelet-kubepods-burstable-pod{uuid.uuid4()}".replace("-", "_")
+    cgroup = (
+        f"/system.slice/docker-{os.urandom(32).hex()}.scope/kubelet.slice/kubelet-kubepods.slice"
+        f"/kubelet-kubepods-burstable.slice/{pod}.slice/cri-containerd-{os.urandom(32).hex()}.scope"
+    )
+    opened.record(sample(1)._replace(cgroup=cgroup), in_episode=True)
+    (found,) = recorded(folder)
+    assert found.cgroup == cgroup
+    assert len(found.holders) >= 5
+    assert is_of_same(Report(constraint="memcg", oom_memcg=cgroup), found)
 
 
 @pytest.mark.parametrize("size", [0, 1, 14, 5000, 2 * SLOTS * SLOT_BYTES + 77])

@@ -30,7 +30,8 @@ pressure do not overwrite what was recorded of a day."""
 
 _SIZE = 2 * SLOTS * SLOT_BYTES
 _CHUNK = 64 * SLOT_BYTES
-_TEXT_LIMIT = 200
+_TEXT_LIMIT, _CGROUP_LIMIT = 200, 512
+"""Characters of a text, and of a cgroup: Kubernetes in a container has paths of 320."""
 _HEADER = struct.Struct("<4sQHI")
 """The format, the number of the sample, the bytes that follow, and the CRC-32 of number and bytes."""
 
@@ -158,15 +159,16 @@ def encode_slot(number: int, sample: Sample, boot_id: str = "") -> bytes:
             for one in sample.holders
         ]
     )
-    short = sample._replace(cgroup=sample.cgroup[:_TEXT_LIMIT])
+    short = sample._replace(cgroup=sample.cgroup[:_CGROUP_LIMIT])
     while True:
         fields = (*short._replace(holders=holders), zlib.crc32(boot_id.encode()))
-        # As UTF-8, 200 characters that cannot be compressed have 800 bytes; escaped, they may not fit.
+        # As UTF-8: escaped, characters take three times as much.
         document = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
         packed = zlib.compress(document.encode(), 1)
         if len(packed) <= SLOT_BYTES - _HEADER.size:
             return _HEADER.pack(_FORMAT, number, len(packed), _checksum(number, packed)) + packed
-        assert holders, "without them, a sample always fits"
+        if not holders:
+            short = short._replace(cgroup=short.cgroup[: len(short.cgroup) * 3 // 4])
         holders = holders[: len(holders) * 3 // 4]
 
 
