@@ -529,8 +529,9 @@ def test_refused_allocations_are_told_apart(postmortem: Postmortem, tmp_path: Pa
     log = tmp_path / "kern.log"
     line = "__vm_enough_memory: pid: 12, comm: java, bytes: 4096 not enough memory for the allocation\n"
     log.write_text(line * 12)
-    _, out, _ = postmortem(str(log))
-    assert "12 allocations failed because of vm.overcommit_memory" in out
+    for form in ((), ("--html", "-")):
+        _, out, _ = postmortem(*form, str(log))
+        assert "12 allocations failed because of vm.overcommit_memory" in out
 
 
 def test_a_page_replaces_a_file_and_nothing_else(postmortem: Postmortem, tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ def _write_html(examiner: "Examiner", options: argparse.Namespace) -> None:
     """Write a page with the last report, one, or the last of all."""
     from oomguard.core.text import counted
     from oomguard.report.output_file import write_page
+    from oomguard.report.postmortem import left_out
     from oomguard.report.postmortem_page import TASKS, postmortem_page
 
     log, found = examiner.log, 0
@@ -171,6 +172,7 @@ def _write_html(examiner: "Examiner", options: argparse.Namespace) -> None:
         notes.append(f"The log has {counted(hidden, 'earlier report')}.")
     if log.unread.count:
         notes.append(f"{counted(log.unread.count, 'line')} about a kill could not be read: see --json.")
+    notes += left_out(log)
     limit = TASKS if options.tasks is None else options.tasks
     incidents = [*examiner.examine_wholly(kept)]
     write_page(options.html, postmortem_page(incidents, limit=limit, where=examiner.source.name, notes=notes))

@@ -11,6 +11,7 @@ from oomguard.core.text import counted, kib, legible, printable, some_of
 from oomguard.oom.backtest import Backtest, Replayed
 from oomguard.oom.badness import IMMUNE
 from oomguard.oom.kill import Kill
+from oomguard.oom.log_reader import OomLog
 from oomguard.oom.other_killer import NAMELESS, OtherKill
 from oomguard.oom.postmortem import Finding, Place
 from oomguard.oom.report import Choice, Report, Task
@@ -190,6 +191,20 @@ def paths(report: Report) -> Iterator[Fact]:
         yield Fact("Limit", legible(oom))
     if cgroup_title(task or oom) != (task or oom):
         yield Fact("Cgroup", legible(task or oom))
+
+
+def left_out(log: OomLog) -> Iterator[str]:
+    """Yield what of a log is in no report: refused allocations, and lines that were skipped."""
+    if log.refusals:
+        yield (
+            f"{counted(log.refusals, 'allocation')} failed because of vm.overcommit_memory. The kernel"
+            " killed no process for this."
+        )
+    if log.skipped:
+        yield (
+            f"{counted(log.skipped, 'line')} skipped: too long for a kernel log, or too many short ones"
+            " that mention memory."
+        )
 
 
 def label(one: Kill | Task | Choice) -> str:

@@ -25,6 +25,7 @@ from oomguard.report.postmortem import (
     headline,
     killed_by_other,
     label,
+    left_out,
     listed,
     paths,
     short_moment,
@@ -172,16 +173,8 @@ def print_left_out(log: OomLog) -> None:
         print(f"  line {line.number}: {_WHY_UNREAD[line.why]}")
     if count > len(lines):
         print(f"  and {count - len(lines)} more")
-    if log.refusals:
-        print(
-            f"\n{counted(log.refusals, 'allocation')} failed because of vm.overcommit_memory. The kernel"
-            " killed no process for this."
-        )
-    if log.skipped:
-        print(
-            f"\n{counted(log.skipped, 'line')} skipped: too long for a kernel log, or too many short ones"
-            " that mention memory."
-        )
+    for sentence in left_out(log):
+        print(f"\n{sentence}")
 
 
 _UNREAD = 10
