@@ -384,6 +384,15 @@ def test_what_precedes_damage_is_shown(
         assert err.startswith(f"oomguard: {cut}: ")
         assert "python3" in out
         assert "cache-worker" in out
+    _, out, _ = postmortem("--html", "-", str(cut))
+    assert f"A part of the log could not be read: {cut}: " in out
+
+
+def test_log_that_cannot_be_read_makes_no_page(postmortem: Postmortem, tmp_path: Path) -> None:
+    """It would say that there is no report."""
+    page = tmp_path / "report.html"
+    code, _, err = postmortem("--html", str(page), str(tmp_path / "kern.log"))
+    assert (code, "No such file" in err, page.exists()) == (1, True, False)
 
 
 def test_log_without_reports_is_no_error(postmortem: Postmortem, tmp_path: Path) -> None:

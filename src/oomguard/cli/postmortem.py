@@ -167,7 +167,10 @@ def _write_html(examiner: "Examiner", options: argparse.Namespace) -> None:
     kept: deque[tuple[int, Report]] = deque(maxlen=_LISTED if options.all else 1)
     for found, one in enumerate(examiner.reports(options.report), 1):  # noqa: B007
         kept.append(one)
-    notes = []
+    damage = examiner.source.damage
+    if not kept and damage is not None:
+        return
+    notes = [] if damage is None else [f"A part of the log could not be read: {damage.message}."]
     if hidden := found - len(kept):
         notes.append(f"The log has {counted(hidden, 'earlier report')}.")
     if log.unread.count:
