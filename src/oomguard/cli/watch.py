@@ -55,20 +55,15 @@ def watch(look: Callable[[], View], *, interval_seconds: float) -> int:
     """Draw what `look` returns until the user quits; return the exit code."""
     screen, looks = Screen(), Looks()
     with Terminal() as terminal:
-        while True:
-            screen.view = looks.grown(look(), time.monotonic())
-            deadline = time.monotonic() + interval_seconds
-            while True:
-                terminal.draw(screen.frame)
-                keys = terminal.wait(deadline - time.monotonic())
-                if terminal.ended_by is not None:
-                    break
-                if not keys and time.monotonic() >= deadline:
-                    break
-                if not all(screen.press(key) for key in keys):
-                    return 0
-            if terminal.ended_by is not None:
-                break
+        deadline = 0.0
+        while terminal.ended_by is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                screen.view = looks.grown(look(), time.monotonic())
+                left, deadline = interval_seconds, time.monotonic() + interval_seconds
+            terminal.draw(screen.frame)
+            if not all(screen.press(key) for key in terminal.wait(left)):
+                return 0
     if terminal.ended_by == signal.SIGINT:
         return 0  # Ctrl-C quits, like q
     signal.signal(terminal.ended_by, signal.SIG_DFL)
@@ -225,7 +220,7 @@ class Terminal:
 
     def wait(self, seconds: float) -> list[bytes]:
         """Wait for keys and return them; none after the timeout or a signal."""
-        ready = {fd for fd, _ in self._poll.poll(max(seconds, 0) * 1000)}
+        ready = {fd for fd, _ in self._poll.poll(seconds * 1000)}
         if self._woken in ready:
             for number in os.read(self._woken, 256):
                 self._signalled(signal.Signals(number))
