@@ -104,18 +104,17 @@ def _run(options: argparse.Namespace) -> int:
 
 def _follow(entries: "Iterator[LoggedEntry]", *, as_json: bool, width: int) -> int:
     import json
+    from contextlib import suppress
 
     from oomguard.report.log_entries import entry_document
 
-    try:
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how to end it
         for entry in entries:
             if as_json:
                 line = json.dumps(entry_document(entry))
             else:
                 line = f"{entry.time.strftime('%m-%d %H:%M:%S')}  {entry.event:<{width}}  {entry.message}"
             print(line, flush=True)
-    except KeyboardInterrupt:
-        return 0  # Ctrl-C is how to end it
     return 0
 
 
