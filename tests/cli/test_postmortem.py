@@ -533,6 +533,16 @@ def test_name_that_begins_with_a_blank_hides_nothing(postmortem: Postmortem, tmp
     assert report["invoker"]["comm"] == " report-gen"
 
 
+def test_same_kill_after_the_next_boot_is_another(postmortem: Postmortem, tmp_path: Path) -> None:
+    """What an image starts alike has the same pid and is as large; the time of day differs."""
+    log = tmp_path / "kern.log"
+    kill = "Memory cgroup out of memory: Killed process 9 (a) total-vm:9kB, anon-rss:9kB, file-rss:0kB"
+    times = ("Oct 12 19:00:20 h kernel: [  100.0]", "Oct 13 19:00:20 h kernel: [  103.0]")
+    log.write_text("".join(f"{time} {kill}\n" for time in times))
+    _, out, _ = postmortem("--json", str(log))
+    assert len(json.loads(out)["reports"]) == 2
+
+
 def test_refused_allocations_are_told_apart(postmortem: Postmortem, tmp_path: Path) -> None:
     """Strict overcommit kills nobody, and looks alike to those who ask what happened."""
     log = tmp_path / "kern.log"

@@ -20,7 +20,9 @@ from oomguard.core.text import printable
 from oomguard.diagnose.journalctl import OURS, has_journal, open_journal, other_killers, unreadable
 from oomguard.kernel.dev_kmsg import DEVICE, open_kernel_log, records
 from oomguard.oom.kill import Kill
+from oomguard.oom.log_line import Line
 from oomguard.oom.log_reader import OomLog
+from oomguard.oom.log_time import is_near
 from oomguard.oom.report import Report
 from oomguard.report.log_entries import LoggedEntry, parse_entry
 from oomguard.report.postmortem import ValueOrigin
@@ -158,9 +160,10 @@ def _once(reports: Iterator[Report]) -> Iterator[Report]:
 
 
 def _is_same_time(one: tuple[float | None, str], other: tuple[float | None, str]) -> bool:
-    if one[0] is not None and other[0] is not None:
-        return abs(one[0] - other[0]) < _REPORT_SECONDS
-    return one[1] == other[1] != ""
+    if one[0] is None or other[0] is None:
+        return one[1] == other[1] != ""
+    is_of_one_boot = len(one[1]) != len(other[1]) or is_near(Line("", one[1]), Line("", other[1]))
+    return is_of_one_boot and abs(one[0] - other[0]) < _REPORT_SECONDS
 
 
 def _age(path: str) -> float:
