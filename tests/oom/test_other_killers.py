@@ -235,6 +235,31 @@ def test_nohang_names_the_victim_in_a_line_before(candidate: str) -> None:
     assert [report.kills for report in read(f"{SYSLOG}logger: {candidate}\n{nohang}{signal}\n")] == [()]
 
 
+@pytest.mark.parametrize(
+    ("line", "killed"),
+    [
+        (
+            'earlyoom[5]: sending SIGTERM to process 78 uid 9 "sshd": badness ": badness 9, VmRSS 2 MiB',
+            'sshd": badness ',
+        ),
+        (
+            "earlyoom[5]: Killing process 'a' with signal ' with signal 15, pid: 78, badness: 5",
+            "a' with signal ",
+        ),
+        ("kubelet[2]: System OOM encountered, victim process: sshd, pid: 1, pid: 78", "sshd, pid: 1"),
+        ("nohang[6]: Victim is sshd, pid: 1, pid: 78, badness: 9", "sshd, pid: 1"),
+        ("nohang[6]: PID: 78, Name: a, badness: 9, badness: 99", "a, badness: 9"),
+        ("lmkd: Kill 'sshd' (1), uid' (78), uid 10010, oom_score_adj 900 to free 1kB", "sshd' (1), uid"),
+        ("lmkd: send sigkill to 78 (a), adj 9), adj 900, size 2700", "a), adj 9"),
+    ],
+)
+def test_name_that_looks_like_the_rest_of_a_line_ends_where_it_does(line: str, killed: str) -> None:
+    """Anybody can have a process killed, and choose its name: no other one was."""
+    signal = "nohang[6]: Sending SIGTERM to the victim"
+    text = f"{SYSLOG}{line}\n" + (f"{SYSLOG}{signal}\n" if line.startswith("nohang") else "")
+    assert [kill[:2] for report in read(text) for kill in report.kills] == [(78, killed)]
+
+
 EVENT = "System OOM encountered, victim process: stress-ng-vm, pid: 3103923"
 EVENTS = {
     "describe node": f"  Warning  SystemOOM   3m57s (x2 over 1h)      kubelet         {EVENT}\n",

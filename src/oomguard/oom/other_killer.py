@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from oomguard.oom.kill import Kill
+from oomguard.oom.kill import COMM, Kill
 from oomguard.oom.log_entry import split_any
 from oomguard.oom.log_line import Line, is_others
 from oomguard.oom.log_time import is_near
@@ -194,8 +194,8 @@ _KILLERS = (
         ("ending SIG", "illing process "),
         re.compile(
             r"(?:sending SIG(?:TERM|KILL) to|[Kk]illing) process (?P<pid>\d{1,10}) "
-            r'(?:uid (?P<uid>\d{1,10}) )?"(?P<comm>.{0,60}?)"(?:: (?:badness|oom_score) | with signal \d)'
-            r"|[Kk]illing process '(?P<old_comm>.{0,60}?)' with signal \d{1,2}, pid: (?P<old_pid>\d{1,10})"
+            rf'(?:uid (?P<uid>\d{{1,10}}) )?"(?P<comm>{COMM})"(?:: (?:badness|oom_score) | with signal \d)'
+            rf"|[Kk]illing process '(?P<old_comm>{COMM})' with signal \d{{1,2}}, pid: (?P<old_pid>\d{{1,10}})"
         ),
         _process("earlyoom"),
     ),
@@ -209,8 +209,8 @@ _KILLERS = (
         ("lowmemorykiller", "lmkd"),
         ("Kill '", "Killing '", "Reclaim '", "send sigkill to "),
         re.compile(
-            r"(?:Kill(?:ing)?|Reclaim) '(?P<comm>.{0,60}?)' \((?P<pid>\d{1,10})\)(?:, uid (?P<uid>\d{1,10}))?"
-            r"|send sigkill to (?P<old_pid>\d{1,10}) \((?P<old_comm>.{0,60}?)\), (?:oom_)?(?:score_)?adj -?\d"
+            r"(?:Kill(?:ing)?|Reclaim) '(?P<comm>.{0,60})' \((?P<pid>\d{1,10})\)(?:, uid (?P<uid>\d{1,10}))?"
+            r"|send sigkill to (?P<old_pid>\d{1,10}) \((?P<old_comm>.{0,60})\), (?:oom_)?(?:score_)?adj -?\d"
         ),
         _process("Android's low memory killer"),
     ),
@@ -226,7 +226,7 @@ _KILLERS = (
         ("System OOM encountered",),
         re.compile(
             r".{0,300}?System OOM encountered"
-            r"(?:, victim process: (?P<comm>.{0,60}?), pid: (?P<pid>\d{1,10}))?"
+            rf"(?:, victim process: (?P<comm>{COMM}), pid: (?P<pid>\d{{1,10}}))?"
         ),
         _process("the kubelet", why=""),
         "SystemOOM",
@@ -249,8 +249,8 @@ _KILLERS = (
 )
 
 _CANDIDATE = re.compile(
-    r"(?:PID: {1,9}(?P<pid>\d{1,10}), [Nn]ame: (?P<comm>.{0,60}?)"
-    r"|Victim is (?P<old_comm>.{0,60}?), pid: (?P<old_pid>\d{1,10})), badness: \d"
+    rf"(?:PID: {{1,9}}(?P<pid>\d{{1,10}}), [Nn]ame: (?P<comm>{COMM})"
+    rf"|Victim is (?P<old_comm>{COMM}), pid: (?P<old_pid>\d{{1,10}})), badness: \d"
 )
 """The process that nohang names in a line before that of the signal."""
 TRIGGERS = (", badness: ", *dict.fromkeys(word for killer in _KILLERS for word in killer.words))
