@@ -501,10 +501,13 @@ def test_kills_in_no_known_form_are_pointed_at(postmortem: Postmortem, tmp_path:
     code, out, _ = postmortem(str(log))
     assert code == 1
     assert "4 lines about kills could not be used: line 2: it may be part of another message" in words(out)
+    assert f"line 4: another program wrote it Oct 12 19:00:20 aks monitor[3]: {kill}" in words(out)
     code, out, _ = postmortem("--json", str(log))
     document = json.loads(out)
     assert (code, document["unread_lines"]) == (1, 4)
-    assert document["unread"] == [{"line": at, "why": why} for at, why in enumerate(whys, 2)]
+    assert document["unread"] == [
+        {"line": at, "why": why, "text": lines[at - 1]} for at, why in enumerate(whys, 2)
+    ]
 
 
 def test_other_programs_that_repeat_the_kernel_are_no_mystery(postmortem: Postmortem, tmp_path: Path) -> None:
@@ -860,7 +863,13 @@ def test_kill_that_a_user_has_the_kernel_print_is_none(postmortem: Postmortem, t
         pytest.skip("users have no user namespaces here, or the log has no times")
     for source in (str(log), "--kmsg"):
         _, out, _ = postmortem("--json", source)
-        assert name not in out
+        document = json.loads(out)
+        assert name not in json.dumps(document | {"unread": ""})
+        assert all(
+            one["why"] in ("no message of its own", "unknown form")
+            for one in document["unread"]
+            if name in one["text"]
+        )
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])

@@ -1,6 +1,8 @@
 """Reports that somebody retyped, or a camera read: nothing is invented, and no line about a kill is lost."""
 
+import json
 import random
+import re
 
 import pytest
 
@@ -8,6 +10,7 @@ import oom_formats as formats
 from oomguard.oom.garbled import garbled_kills, is_garbled_kill
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
+from oomguard.oom.unread import part_about_kill
 from oomguard.report.postmortem import Incident, facts
 
 FIGURES = "total-vm:400000kB, anon-rss:160000kB, file-rss:0kB"
@@ -68,6 +71,18 @@ def test_garbled_line_is_listed_and_no_report(line: str) -> None:
     (report,) = log.read([f"{line}\nusb 1-1: new device\nOut of memory: Killed process 12 (a) {FIGURES}\n"])
     assert [kill.pid for kill in report.kills] == [12]
     assert [one.number for one in log.unread.lines] == [1]
+
+
+@pytest.mark.parametrize("line", [*GARBLED, "cpu1: KILLED PROCESS 7", "x was killed by the OOM killer"])
+def test_part_of_a_line_that_is_shown_has_what_it_is_about(line: str) -> None:
+    """Of a long one, and of an entry of the journal, of which nobody can count the lines."""
+    entry = json.dumps({"__CURSOR": "s=" * 99, "MESSAGE": line, "_TRANSPORT": "stdout", "x": "y" * 300})
+    for text in (line, "x " * 300 + line + " y" * 300, entry):
+        assert _PARTS.search(part := part_about_kill(text))
+        assert len(part) <= 102
+
+
+_PARTS = re.compile(r"(?i)k[i1j][il1j]l|rocess \d|oom.k|ut ?.f ?m|tota.?.vm|sacrif")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from oomguard.oom.pasted import WHOLE, as_logged
 from oomguard.oom.prose import killed_in, lines_about_kills
 from oomguard.oom.quoted import is_literal, quoted_messages
 from oomguard.oom.report import UNKNOWN_MEMORY, Report
-from oomguard.oom.unread import Unread, UnreadKills
+from oomguard.oom.unread import Unread, UnreadKills, part_about_kill
 
 _TRIGGERS = (
     "oom-kill",  # oom-killer:, oom-kill:
@@ -333,7 +333,9 @@ class OomLog:
         def line() -> Unread:
             number = self._source.line_number(text, start)
             number = self._reversed + 1 - number if self._reversed else number
-            return Unread(number, pid, why, is_choice, when)
+            return Unread(
+                number, pid, why, is_choice, when, part_about_kill(text[start : line_end(text, start)])
+            )
 
         self.unread.add(pid, line)
 

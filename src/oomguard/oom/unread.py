@@ -1,8 +1,10 @@
 """The kills that a log names and none of its reports has."""
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from oomguard.oom.log_entry import split_any
 from oomguard.oom.log_line import Line
 from oomguard.oom.log_messages import Why
 from oomguard.oom.log_time import is_near
@@ -11,6 +13,9 @@ from oomguard.oom.report import Report
 _LINES_LIMIT, _PIDS_LIMIT, _TIMES_LIMIT = 1000, 1 << 16, 16
 """Lines that are remembered; and of reports, processes and times."""
 
+_PART_LIMIT, _PART_BEFORE = 100, 40
+"""Characters of a line that are shown, and before what may name a kill."""
+_KILL = re.compile(r"[kK][iI1l!jJ]{1,2}[lLIJ1|!]|[oO0]{2}[mM]|of memory|rocess \d|total.?vm|sacrifice")
 _REPEATED: frozenset[Why] = frozenset(("another program", "words about a kill"))
 """What may be about a kill that a report has."""
 
@@ -25,6 +30,18 @@ class Unread(NamedTuple):
     """Whether it does not say that the process was killed."""
     when: str = ""
     """The time of words about a kill, as written."""
+    text: str = ""
+    """The part of it that may name the kill: nobody can count the lines of the journal."""
+
+
+def part_about_kill(line: str) -> str:
+    """Return the part of a line that may name a kill; of an entry of the journal, of its message."""
+    found = split_any(line) if line.startswith("{") else None
+    text = (line if found is None else found[1].text).strip()
+    named = _KILL.search(text)
+    begin = max(0 if named is None else named.start() - _PART_BEFORE, 0)
+    end = begin + _PART_LIMIT
+    return f"{'…' * (begin > 0)}{text[begin:end]}{'…' * (end < len(text))}"
 
 
 class UnreadKills:

@@ -5,7 +5,7 @@ import math
 from functools import lru_cache
 from typing import Any
 
-from oomguard.core.text import printable
+from oomguard.core.text import legible, printable
 from oomguard.oom.kill import Kill
 from oomguard.oom.postmortem import Finding, Place, share_of
 from oomguard.oom.report import Report, Task
@@ -118,7 +118,7 @@ def _decision_document(incident: Incident, limit: int) -> dict[str, Any]:
 
 def unread_document(line: Unread) -> dict[str, Any]:
     """Return a line that names a kill and is in no report as JSON."""
-    return {"line": line.number, "why": line.why}
+    return {"line": line.number, "why": line.why, "text": legible(line.text)}
 
 
 def _outcome_name(report: Report) -> str:

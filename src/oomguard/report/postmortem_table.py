@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from oomguard.core.text import counted, printable
+from oomguard.core.text import counted, legible, printable
 from oomguard.oom.backtest import Replayed
 from oomguard.oom.kill import Kill
 from oomguard.oom.log_messages import Why
@@ -170,7 +170,7 @@ def print_left_out(log: OomLog) -> None:
     if count:
         print(f"\n{counted(count, 'line')} about {'a kill' if count == 1 else 'kills'} could not be used:")
     for line in lines:
-        print(f"  line {line.number}: {_WHY_UNREAD[line.why]}")
+        print(f"  line {line.number}: {_WHY_UNREAD[line.why]}\n    {legible(line.text)}")
     if count > len(lines):
         print(f"  and {count - len(lines)} more")
     for sentence in left_out(log):
