@@ -91,6 +91,17 @@ def test_hundreds_in_a_second_are_counted_exactly() -> None:
     assert reporter.next_flush() is None
 
 
+def test_rules_that_are_not_named_are_counted() -> None:
+    """Their number adds up to that of all."""
+    sink = Sink()
+    reporter = KillReporter(sink)
+    rules = [Rule(at, (b"a%d" % at,), Terms(Value("exact", 1)), "p", at) for at in range(7)]
+    for rule in rules * 30:
+        reporter.take(Death(KILL._replace(oom_score_adj=0), GLOBAL, rule), 10.0)
+    reporter.flush(11.0)
+    assert sink.records[-1].message.endswith(" and 2 more rules")
+
+
 def test_kills_of_a_users_own_processes_do_not_hide_that_of_a_protected_one() -> None:
     """With a limit of their own, users have as many killed as they like; there is a bound for both."""
     sink = Sink()

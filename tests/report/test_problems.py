@@ -20,6 +20,16 @@ def test_kills_are_counted_by_rule_and_once_if_all_are_of_one() -> None:
     assert style == "red"
 
 
+def test_a_rule_is_named_once_and_what_is_not_named_is_counted() -> None:
+    """The numbers add up: what a rule protects may be killed, and what it does not protect, too."""
+    kills = [KillCount("name=a", protected=one, count_=2) for one in (False, True)]
+    ((text, _),) = problems(IDLE._replace(kills=tuple(kills)), 0.0)
+    assert "killed 4 processes matched by name=a;" in text
+    kills += [KillCount(f"name={number}", protected=False, count_=1) for number in range(6)]
+    ((text, _),) = problems(IDLE._replace(kills=tuple(kills)), 0.0)
+    assert ": 4 by name=a, 1 by name=0, 1 by name=1, 1 by name=2, 1 by name=3 and 2 more rules;" in text
+
+
 def test_a_daemon_that_misses_two_passes_is_a_problem() -> None:
     """With the grace that a busy host needs: it may hang, or a signal has stopped it."""
     host = HostStatus(IDLE, IDLE, [], None, None, None, "", None, None)

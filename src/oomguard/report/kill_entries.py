@@ -4,7 +4,7 @@ from collections import Counter
 
 from oomguard.core.rule import Rule
 from oomguard.core.sample import Growth
-from oomguard.core.text import counted, kib, legible, printable
+from oomguard.core.text import counted, kib, legible, printable, some_of
 from oomguard.core.typed import NamedTuple
 from oomguard.oom.kill import Context, Kill
 from oomguard.report.events import ERROR, KILLED, LogEntry
@@ -15,6 +15,9 @@ WINDOW_SECONDS = 1.0
 ENTRIES_A_WINDOW = 20
 """Kills in a second; further ones are counted in one entry: a cgroup may run out of memory again and
 again."""
+
+_RULES = 5
+"""Rules named in that entry."""
 
 RULES_LIMIT = 1000
 """Rules with a count of their own. Each reload of the policy may bring new ones."""
@@ -71,9 +74,8 @@ class KillReporter:
         """Write an entry with the number of further kills, when their second is over."""
         if not self._more or now < self._until:
             return
-        by_rule = ", ".join(
-            f"{count} matched by {label or 'no rule'}" for label, count in self._more.most_common(5)
-        )
+        each = [f"{count} matched by {label or 'no rule'}" for label, count in self._more.most_common()]
+        by_rule = some_of(each, _RULES, "more rules")
         count = self._more.total()
         self._more.clear()
         self._write_count(count, f"{counted(count, 'more process', 'es')} in the same second: {by_rule}")

@@ -1,12 +1,16 @@
 """The state of a daemon and its host, and the problems, one per line, wherever they are shown."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import Memory, Peak
-from oomguard.core.text import counted, span
+from oomguard.core.text import counted, some_of, span
 from oomguard.report.status_file import Complaint, StatusFile, SysctlStatus
+
+_RULES = 5
+"""Rules named whose processes were killed."""
 
 
 class HostStatus(NamedTuple):
@@ -55,17 +59,18 @@ def problems(status: StatusFile, now: float) -> Iterator[tuple[str, str]]:
         yield "the policy on disk is not valid; the previous one stays in force:", "red"
         for fault in faults:
             yield f"  {fault}", "red"
-    kills = status.kills
-    if kills:
-        total = sum(row.count_ for row in kills)
-        if len(kills) == 1:
+    if kills := status.kills:
+        by_rule = Counter[str]()
+        for row in kills:
+            by_rule[row.rule] += row.count_
+        each = [f"{count} by {rule or 'no rule'}" for rule, count in by_rule.most_common()]
+        of = f", matched: {some_of(each, _RULES, 'more rules')}"
+        if len(by_rule) == 1:
             of = f" matched by {kills[0].rule}" if kills[0].rule else " that no rule matches"
-        else:
-            each = (f"{row.count_} by {row.rule or 'no rule'}" for row in kills[:5])
-            of = f", matched: {', '.join(each)}"
         is_grave = any(row.protected for row in kills)
-        killed = f"since oomguard started, the kernel killed {counted(total, 'process', 'es')}{of}"
-        yield f"{killed}; see oomguard postmortem", "red" if is_grave else "yellow"
+        killed = counted(by_rule.total(), "process", "es")
+        text = f"since oomguard started, the kernel killed {killed}{of}; see oomguard postmortem"
+        yield text, "red" if is_grave else "yellow"
     if status.throttled:
         yield "throttled at its CPU limit: new processes get their values later", "yellow"
     for limit in status.limits:
