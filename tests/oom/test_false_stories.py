@@ -314,6 +314,8 @@ def test_key_that_was_pressed_is_told_by_its_own_line() -> None:
     first, second = read(f"[    1.0] {key}", f"[    1.1] {HEADER}", f"[    9.0] {HEADER}")
     assert (first.is_sysrq, second.is_sysrq) == (True, False)
     assert not found(f"[    1.0] {key}", f"[  999.0] {HEADER}").report.is_sysrq
+    other = HEADER.replace("0x201da,", "0xcc0(GFP_KERNEL),")
+    assert not found(f"[    1.0] {key}", f"[    1.1] {other}").report.is_sysrq  # Linux would print -1
 
 
 def test_victim_is_before_others_of_its_badness() -> None:

@@ -180,9 +180,12 @@ class Report(NamedTuple):
     def is_sysrq(self) -> bool:
         """Whether it was not an allocation but SysRq-f (drivers/tty/sysrq.c:moom_callback).
 
-        Since 4.2 the order is -1; before, only the line about the key shows it.
+        Since 4.2 the order is -1; before, only the line about the key shows it. Masks have names since 4.6.
         """
-        return self.is_manual or (self.invoker is not None and self.invoker.order == -1)
+        invoker = self.invoker
+        if invoker is not None and (invoker.order == -1 or "(" in invoker.gfp_mask):
+            return invoker.order == -1
+        return self.is_manual
 
     @property
     def is_bare(self) -> bool:
