@@ -11,6 +11,7 @@ from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source
+from oomguard.report.postmortem import Incident, facts
 
 HOST = "\n".join(formats.host_report(formats.KERNELS[-1]))
 HOST_OF_2_6_39 = "\n".join(formats.host_report(formats.KERNELS[0]))
@@ -47,6 +48,18 @@ def test_other_value_gives_another_victim() -> None:
     assert (backtest.result, names(backtest)) == ("other", ["postgres"])
     assert backtest.victims[0].likely.rule is not None
     assert backtest.victims[0].likely.value == 800
+
+
+def test_group_dies_whichever_of_it_is_chosen() -> None:
+    """memory.oom.group: another first one saves nobody."""
+    helper = "  - {name: helper, user: 33, oom_score_adj: 1000}\n"
+    backtest = replay(helper, formats.GROUP_5_15)
+    assert (backtest.result, names(backtest)) == ("same", ["helper"])
+    finding = examine(*OomLog().read([formats.GROUP_5_15]))
+    told = dict(facts(Incident(1, finding, None, backtest, "p")))["Policy"]
+    assert told.startswith("Under p, the same processes would have been killed, first helper[901] (")
+    single = formats.GROUP_5_15.partition("Tasks in")[0]
+    assert replay(helper, single).result == "other"
 
 
 def test_first_rule_wins() -> None:

@@ -192,9 +192,11 @@ def _result(victims: tuple[Replayed, ...], finding: Finding) -> Result:
         return "nobody"
     if len(victims) > 1:
         return "open"
-    pid, victim, chosen = victims[0].place.task.pid, finding.report.victim, finding.report.chosen
+    pid, report = victims[0].place.task.pid, finding.report
     unchanged = {one.task.pid for one in finding.ranked if one.place == 1}
-    unchanged |= {one.pid for one in (victim, chosen) if one is not None}
+    unchanged |= {one.pid for one in (report.victim, report.chosen) if one is not None}
+    if report.group:  # whichever of it the kernel chooses, all of it is killed
+        unchanged |= {one.pid for one in report.kills}
     return "same" if pid in unchanged else "other"
 
 

@@ -390,7 +390,7 @@ def _also(incident: Incident) -> Iterator[str]:
 def _replayed(incident: Incident) -> Iterator[str]:
     if not incident.policy:
         return
-    policy, backtest = printable(incident.policy), incident.backtest
+    report, policy, backtest = incident.finding.report, printable(incident.policy), incident.backtest
     if backtest is None:
         yield f"Under {policy}: unknown, because the report has no task table or not the size of memory."
         return
@@ -400,10 +400,13 @@ def _replayed(incident: Incident) -> Iterator[str]:
     names = [_would(one) for one in backtest.victims[:_OTHERS]]
     if len(backtest.victims) > _OTHERS:
         names.append(f"one of {len(backtest.victims) - _OTHERS} more")
-    if incident.finding.report.chosen is None and incident.finding.report.victim is None:
+    if report.chosen is None and report.victim is None:
         yield f"Under {policy}, first in the kill order would be {' or '.join(names)}."
     elif backtest.result == "same":
-        yield f"Under {policy}, the same process would have been killed: {names[0]}."
+        same = (
+            "processes would have been killed, first" if report.group else "process would have been killed:"
+        )
+        yield f"Under {policy}, the same {same} {names[0]}."
     elif backtest.result == "other":
         yield f"Under {policy}, {names[0]} would have been killed instead."
     else:
