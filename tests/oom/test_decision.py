@@ -305,6 +305,23 @@ def test_limit_of_memory_and_swap_is_not_taken_for_that_of_memory() -> None:
     assert "With swap" not in dict(facts(Incident(1, found(formats.MEMCG_3_16))))["Memory"]
 
 
+def test_what_a_group_loses_as_well_was_neither_next_nor_saved() -> None:
+    """With memory.oom.group, all of it is killed, whichever is chosen."""
+    row = "[    901]    33   901     9000     3000    61440        0 {:13} {}"
+    text = formats.GROUP_5_15.replace(row.format(0, "helper"), row.format(900, "helper")).replace(
+        "oom-kill:", f"{row.replace('901', '902').replace(' 3000', '  900').format(0, 'other')}\noom-kill:"
+    )
+    text = text.replace("task=worker,pid=900", "task=helper,pid=901")
+    before, _, behind = text.partition("Memory cgroup out of memory: Killed process 900")
+    text = (
+        f"{before}Memory cgroup out of memory: Killed process 901 (helper)\n{behind[behind.index('Tasks') :]}"
+    )
+    shown = dict(facts(Incident(1, found(text))))
+    assert shown["Next"].startswith("other[902] (")
+    assert shown["Next"].endswith("Without oom_score_adj, the same processes would have been killed.")
+    assert shown["Also"].startswith("The kernel also killed worker[900].")
+
+
 def test_cgroups_are_shown_in_full_once() -> None:
     """A short path is in a sentence; a long one is not, and follows on a line of its own."""
     assert [*paths(found(formats.MEMCG_3_16).report)] == []

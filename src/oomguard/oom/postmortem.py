@@ -106,16 +106,16 @@ def examine(report: Report) -> Finding:
     ranked = _victim_first(ranked, report)
     victim = _victim(ranked, report)
     by_memory = rank_tasks(report.tasks, [_kept(task) for task in report.tasks], pages, era)
-    others = [
-        one for one in ranked if one.place is not None and (victim is None or one.task is not victim.task)
-    ]
+    # With memory.oom.group, whichever of them the kernel chooses, all are killed.
+    killed = {kill.pid for kill in report.kills[: None if report.group else 1]}
+    others = [one for one in ranked if one.place is not None and one.task.pid not in killed]
     largest = next((one for one in by_memory if one.place == 1), None)
     return finding._replace(
         ranked=tuple(ranked),
         victim=victim,
         runner_up=others[0] if others else None,
         largest=largest,
-        decider=_decider(victim, largest, pages, era),
+        decider=None if largest and largest.task.pid in killed else _decider(victim, largest, pages, era),
         why=why or _reason(victim),
         assumed=tuple(assumed),
     )
@@ -153,7 +153,7 @@ def _decider(victim: Place | None, largest: Place | None, total: int, era: Era) 
 
     It is the largest only if that would have been killed with 0, and all others with the values they had.
     """
-    if victim is None or largest is None or victim.badness is None or victim.task.pid == largest.task.pid:
+    if victim is None or largest is None or victim.badness is None:
         return None
     assert largest.badness is not None  # as if all values were 0
     without = task_badness(victim.task, 0, total, era)

@@ -314,7 +314,9 @@ def _next(incident: Incident) -> Iterator[str]:
     if largest is None:
         return
     if decider is None:
-        if any(one.task.oom_score_adj == IMMUNE and one.pages > victim.pages for one in finding.ranked):
+        if largest.task.pid != victim.task.pid:  # but of its group
+            yield "Without oom_score_adj, the same processes would have been killed."
+        elif any(one.task.oom_score_adj == IMMUNE and one.pages > victim.pages for one in finding.ranked):
             yield "Only processes with oom_score_adj -1000, which are never killed, used more."
         elif any(one.task.oom_score_adj for one in finding.ranked):
             yield "Without oom_score_adj, the same process would have been killed."
