@@ -62,6 +62,14 @@ def test_group_dies_whichever_of_it_is_chosen() -> None:
     assert replay(helper, single).result == "other"
 
 
+def test_parent_of_a_victim_was_chosen_and_not_killed() -> None:
+    """Before Linux 5.1, the kernel kills a child of what it chooses."""
+    backtest = replay("  - {name: other, oom_score_adj: 1}\n", formats.CHILD_3_19)
+    finding = examine(*OomLog().read([formats.CHILD_3_19]))
+    told = dict(facts(Incident(1, finding, None, backtest, "p")))["Policy"]
+    assert told == "Under p, the same process would have been chosen: ruby[9772] (oom_score_adj 0, no rule)."
+
+
 def test_first_rule_wins() -> None:
     """As it does in the daemon."""
     backtest = replay("  - {name: postgres, oom_score_adj: keep}\n" + EXACT)

@@ -402,18 +402,17 @@ def _replayed(incident: Incident) -> Iterator[str]:
     names = [_would(one) for one in backtest.victims[:_OTHERS]]
     if len(backtest.victims) > _OTHERS:
         names.append(f"one of {len(backtest.victims) - _OTHERS} more")
+    would = "would have been chosen" if incident.finding.why == "child" else "would have been killed"
     if report.chosen is None and report.victim is None:
         yield f"Under {policy}, first in the kill order would be {' or '.join(names)}."
     elif backtest.result == "same":
-        same = (
-            "processes would have been killed, first" if report.group else "process would have been killed:"
-        )
+        same = f"processes {would}, first" if report.group else f"process {would}:"
         yield f"Under {policy}, the same {same} {names[0]}."
     elif backtest.result == "other":
-        yield f"Under {policy}, {names[0]} would have been killed instead."
+        yield f"Under {policy}, {names[0]} {would} instead."
     else:
         rules = ", ".join(f"{rule.label} ({rule.source})" for rule in backtest.open_rules[:_OTHERS])
-        yield f"Under {policy}, {' or '.join(names)} would have been killed."
+        yield f"Under {policy}, {' or '.join(names)} {would}."
         yield f"The report does not show whether these rules match: {legible(rules)}."
 
 
