@@ -70,6 +70,14 @@ def test_parent_of_a_victim_was_chosen_and_not_killed() -> None:
     assert told == "Under p, the same process would have been chosen: ruby[9772] (oom_score_adj 0, no rule)."
 
 
+def test_open_rules_that_are_not_named_are_counted() -> None:
+    """A policy may have many for one name."""
+    rules = "".join(f"  - {{name: postgres, cmdline: a{at}, oom_score_adj: 800}}\n" for at in range(7))
+    (report,) = OomLog().read([HOST])
+    told = dict(facts(Incident(1, examine(report), None, replay(rules), "p")))["Policy"]
+    assert told.endswith("cmdline=a4 (a.yaml:6) and 2 more.")
+
+
 def test_first_rule_wins() -> None:
     """As it does in the daemon."""
     backtest = replay("  - {name: postgres, oom_score_adj: keep}\n" + EXACT)

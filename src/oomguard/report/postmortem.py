@@ -411,7 +411,7 @@ def _replayed(incident: Incident) -> Iterator[str]:
     elif backtest.result == "other":
         yield f"Under {policy}, {names[0]} {would} instead."
     else:
-        rules = ", ".join(f"{rule.label} ({rule.source})" for rule in backtest.open_rules[:_OTHERS])
+        rules = some_of([f"{rule.label} ({rule.source})" for rule in backtest.open_rules], _OTHERS)
         yield f"Under {policy}, {' or '.join(names)} {would}."
         yield f"The report does not show whether these rules match: {legible(rules)}."
 
