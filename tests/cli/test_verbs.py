@@ -1479,6 +1479,7 @@ def test_the_host_at_one_look_is_whole_on_a_narrow_screen(
     assert max(map(len, shown.splitlines()[:-1])) <= 60
     assert "\noomguard explain NAME  why\noomguard rank          the kill order\n" in shown
     assert re.search("^Problem +denied: vm.swappiness", shown, re.MULTILINE)
+    assert re.search("^Problem +and 2 more: oomguard status$", shown, re.MULTILINE)
 
 
 # schema, help and usage

@@ -127,8 +127,10 @@ def _problems(seen: HostStatus) -> Iterator[str]:
         return
     texts = [text.strip() for text, _ in problems(seen.daemon, time.monotonic())]
     groups = complaints(seen.daemon)
-    yield from texts[: _PROBLEMS - bool(groups)]
+    shown = texts[: _PROBLEMS - bool(groups)]
+    yield from shown
     if groups:
         first, which = groups[0][0], ", ".join(one.subject for one in groups[0])
-        more = f"; and {len(groups) - 1} more: oomguard status" if groups[1:] else ""
-        yield f"{first.result}: {which} ({first.reason}){more}"
+        yield f"{first.result}: {which} ({first.reason})"
+    if hidden := len(texts) - len(shown) + len(groups[1:]):
+        yield f"and {hidden} more: oomguard status"
