@@ -69,6 +69,17 @@ REPLAYED = replayed_page()
 PAGES = {"postmortem": page_of(), "replayed": REPLAYED, "history": recording_page(incident.samples())}
 
 
+def test_what_the_host_has_is_no_part_of_a_memory_node() -> None:
+    """A cpuset can run out of memory while the rest of the host has plenty."""
+    for text, is_host in (
+        (formats.CPUSET_5_10, False),
+        ("\n".join(formats.host_report(formats.KERNELS[-1])), True),
+    ):
+        (report,) = OomLog().read([text])
+        page = postmortem_page([Incident(1, examine(report))], limit=TASKS, where="the log", notes=[])
+        assert ("<bdi>Free</bdi>" in page) == is_host
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_never_become_markup(name: str) -> None:
     """The elements are those of any other name, and the name is there as text."""

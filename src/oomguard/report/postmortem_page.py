@@ -77,7 +77,7 @@ def _held(finding: Finding) -> list[Row]:
     if rest := places[_HOLDERS:]:
         held.append((counted(len(rest), "more process", "es"), sum(one.pages for one in rest), False))
     pages = report.memory.pages
-    if finding.constraint != "memcg":
+    if finding.constraint in ("none", None):  # these counters are those of the whole host
         slab = pages.get("slab_unreclaimable", 0) + pages.get("slab_reclaimable", 0)
         held.append(("The kernel's own objects (slab)", slab, False))
         held.append(("Shared memory and tmpfs, also of processes", pages.get("shmem", 0), False))
