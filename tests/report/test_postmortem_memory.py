@@ -32,6 +32,14 @@ PARTS = {
 }
 
 
+def test_order_that_was_cut_off_is_not_made_up() -> None:
+    """A mail or a screen may leave the beginning of its line."""
+    for cut, said in ((", o>", "memory"), (", order=", "memory"), (", order=3, oom", "32 KiB")):
+        text = f"a invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL){cut}\nOut of memory: Killed process 7 (a)\n"
+        (report,) = OomLog().read([text])
+        assert [*memory_of(examine(report))] == [f"a asked for {said}."]
+
+
 def test_little_free_memory_needs_no_explanation() -> None:
     """And neither does a plain host."""
     text = "\n".join(formats.host_report(formats.KERNELS[-1]))

@@ -16,7 +16,7 @@ class Invoker(NamedTuple):
     comm: str
     pid: int | None
     gfp_mask: str
-    order: int
+    order: int | None
     oom_score_adj: int | None
     has_oom_score_adj: bool = False
     """Whether the value is that, and not oom_adj of before 2.6.36."""
@@ -183,9 +183,9 @@ class Report(NamedTuple):
         Since 4.2 the order is -1; before, only the line about the key shows it. Masks have names since 4.6.
         """
         invoker = self.invoker
-        if invoker is not None and (invoker.order == -1 or "(" in invoker.gfp_mask):
-            return invoker.order == -1
-        return self.is_manual
+        if invoker is None or invoker.order is None:
+            return self.is_manual
+        return invoker.order == -1 or (self.is_manual and "(" not in invoker.gfp_mask)
 
     @property
     def is_bare(self) -> bool:

@@ -100,7 +100,7 @@ def parse_header(text: str) -> Invoker | None:
         comm,
         None,
         found["gfp_mask"],
-        int(order or 0),
+        None if order is None else int(order),
         None if value is None else int(value),
         "oom_score_adj=" in text,
         found["nodemask"] or "",

@@ -24,7 +24,8 @@ def memory_of(finding: Finding) -> Iterator[str]:
     if invoker is not None and not report.is_sysrq:
         who = printable(invoker.comm) or "A process"
         who = f"{who}[{invoker.pid}]" if invoker.pid is not None else who
-        yield f"{who} asked for {kib(page << min(max(invoker.order, 0), 20))}."
+        order = invoker.order
+        yield f"{who} asked for {'memory' if order is None else kib(page << min(max(order, 0), 20))}."
     if finding.constraint == "memcg":
         yield from _cgroup(report)
         limit = report.memory.cgroup.get("memory")
@@ -75,7 +76,7 @@ def _why_with_free_memory(invoker: Invoker, memory: Memory, total: int, finding:
             " because a cgroup reached its limit or a driver failed."
         )
         return
-    if invoker.order >= _CONTIGUOUS_ORDER:
+    if (invoker.order or 0) >= _CONTIGUOUS_ORDER:
         yield "The memory must be contiguous, which can fail although much memory is free."
     usable = [zone for zone in memory.zones if _can_use(mask, zone.name)]
     unusable = [zone for zone in memory.zones if zone not in usable]
