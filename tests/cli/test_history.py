@@ -91,6 +91,17 @@ def test_what_grew_most_comes_first_and_what_was_seen_once_last(capsys: pytest.C
     assert "3 samples of 6 processes\n" in shown
 
 
+def test_what_grew_less_than_those_shown_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """In both forms; a page has more rows."""
+    grown = [
+        moment(minute, *(Holder(pid, 1, "a", "", (1 + minute) * pid * GIB, 0, 0) for pid in range(1, 26)))
+        for minute in range(2)
+    ]
+    print_recording(grown)
+    assert capsys.readouterr().out.endswith("and 15 more that grew less\n")
+    assert "And 5 more that grew less." in recording_page(grown)
+
+
 def test_memory_of_a_cgroup_that_was_short_is_shown_as_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     """In the table and in the page: the host had enough."""
     job = Holder(9, 1, "job", "", GIB, 0, 0)

@@ -22,13 +22,14 @@ def recording_page(samples: Sequence[Sample]) -> str:
 
 def _article(samples: Sequence[Sample]) -> Article:
     grown = recording.what_grew(samples)
-    rows = grown.seen_often[:_GREW]
+    rows, hidden = grown.seen_often[:_GREW], len(grown.seen_often[_GREW:])
+    notes = (f"And {hidden} more that grew less." if hidden else "", recording.seen_once(grown))
     fewer = recording.condensed(recording.of_host(samples), _POINTS)
     shown = [one.holder for one in rows[:LINES]] or list(samples[-1].holders[:LINES])
     chart = growth_chart(fewer or samples, shown)
     sections = [
         Section(
-            "What grew", charts=[chart], table=growth_table(rows, shown), note=recording.seen_once(grown)
+            "What grew", charts=[chart], table=growth_table(rows, shown), note=" ".join(filter(None, notes))
         ),
         Section(
             "What was left",
