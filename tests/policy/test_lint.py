@@ -825,10 +825,13 @@ def test_a_pattern_that_goes_on_for_ever_is_found(pattern: str) -> None:
         "a++b",
         r"(?:[^/]*/)+x$",
         "x?|[^a-z0-9]*",
+        r"\N{EM DASH}+",
+        r"(?#\q, \xzz or [)a",
+        "(?x:a  # \\q or [\n)",
     ],
 )
 def test_a_pattern_that_ends_soon_is_fine(pattern: str) -> None:
-    """Ordinary ones, and those that never go back; 3.11 has atomic groups."""
+    """Ordinary ones, and those that never go back; 3.11 has atomic groups. A comment is no expression."""
     assert _slow(pattern) == []
 
 

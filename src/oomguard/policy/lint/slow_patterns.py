@@ -7,6 +7,7 @@ matched without backtracking, in steps.
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 
 from oomguard.core.name_regex import STEPS_LIMIT, NameRegexes
@@ -131,7 +132,9 @@ def _parts(pattern: str) -> Iterator[tuple[str, str]]:
 
 
 def _sample(part: str) -> str:
-    """Return a character that a part of a pattern matches, "" if it has no width."""
+    """Return a character that a part of a pattern matches, "" if it has no width or is no expression."""
     if part in {"^", "$", "*", "+", "?"} or part[0] == "{" != part or part[1:].isdecimal():
         return ""  # an octal number, too
-    return next((one for one in (*part, *_ANY) if re.fullmatch(part, one)), "")
+    with suppress(re.error):  # a word of a comment, or the \N of \N{DASH}
+        return next((one for one in (*part, *_ANY) if re.fullmatch(part, one)), "")
+    return ""
