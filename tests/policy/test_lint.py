@@ -399,6 +399,22 @@ def test_a_rule_that_no_process_can_match_is_found(conditions: str, why: str) ->
     assert fault.hint
 
 
+@pytest.mark.parametrize(
+    ("conditions", "hint"),
+    [
+        (r"exe: '/opt/a\b/'", r'exe: "/opt/a\\b/*" to match everything below'),
+        (r"cgroup: '/a\b/'", r'cgroup: "/a\\b/*" to match everything below'),
+        (r"""cgroup: '/a"b.slice'""", r'cgroup: "/a\"b.slice/*"'),
+        (f"exe: {'/opt' * 20}/", f'exe: "{"/opt" * 20}/*" to match everything below'),
+    ],
+)
+def test_the_path_that_is_suggested_can_be_pasted(conditions: str, hint: str) -> None:
+    """It is quoted as YAML, and whole."""
+    (fault,) = _warnings(f"rules: [{{{conditions}, oom_score_adj: 5}}]")
+    assert fault.hint == f"write {hint}"
+    assert _rule(f"{hint.removesuffix(' to match everything below')}, oom_score_adj: 5") == []
+
+
 def test_the_path_that_is_suggested_for_a_slice_is_one_that_processes_are_in() -> None:
     """Systemd puts user-1000.slice into user.slice."""
     (fault,) = _warnings("rules: [{unit: user-1000.slice, oom_score_adj: 5}]")

@@ -58,7 +58,7 @@ def _exes(paths: tuple[str, ...]) -> Iterator[_Why]:
         return
     path = paths[0]
     if path.endswith("/"):
-        hint = f'write exe: "{excerpt(path)}*" to match everything below'
+        hint = f"write exe: {quoted(f'{path}*')} to match everything below"
         yield "exe", "paths of executables do not end in /", hint
     else:
         hint = f"write exe: {quoted(normpath(path).replace('//', '/'))}"
@@ -101,11 +101,11 @@ def _cgroups(terms: Terms) -> Iterator[_Why]:
     if not paths or any(is_glob(path) for path in paths):
         return
     if all(path.endswith("/") and path != "/" for path in paths):
-        hint = f'write cgroup: "{excerpt(paths[0])}*" to match everything below'
+        hint = f"write cgroup: {quoted(f'{paths[0]}*')} to match everything below"
         yield "cgroup", "cgroup paths do not end in /", hint
     elif all(path.endswith(".slice") for path in paths):
-        path = excerpt(paths[0])
-        yield "cgroup", f"{path} is a slice: processes are in the units below it", f'write cgroup: "{path}/*"'
+        why = f"{excerpt(paths[0])} is a slice: processes are in the units below it"
+        yield "cgroup", why, f"write cgroup: {quoted(f'{paths[0]}/*')}"
     elif terms.units and not any(
         fnmatchcase(system_unit(path), unit) for path in paths for unit in terms.units
     ):
