@@ -443,6 +443,7 @@ def test_the_path_that_is_suggested_for_a_slice_is_one_that_processes_are_in() -
         "exe: '/usr/lib/x//*'",
         "exe: /opt/..x/.y",
         "cgroup: '/system.slice/*'",
+        "cgroup: [/sys/fs/cgroup/a, /system.slice/b.service]",
         "cgroup: /",
         "unit: a.service, cgroup: /system.slice/a.service",
         "unit: a.service, cgroup: /system.slice/a.service/b",

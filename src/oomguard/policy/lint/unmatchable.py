@@ -93,10 +93,9 @@ def _may_be_manager(unit: str) -> bool:
 
 def _cgroups(terms: Terms) -> Iterator[_Why]:
     paths = terms.cgroups
-    mounted = next((path for path in paths if path.startswith(_MOUNT)), None)
-    if mounted is not None:
-        why = f"{excerpt(mounted)} is the path of a folder: cgroup paths start below {_MOUNT}"
-        below = _CONTROLLER.sub("/", mounted.removeprefix(_MOUNT), count=1) or "/"
+    if paths and all(path.startswith(_MOUNT) for path in paths):
+        why = f"{excerpt(paths[0])} is the path of a folder: cgroup paths start below {_MOUNT}"
+        below = _CONTROLLER.sub("/", paths[0].removeprefix(_MOUNT), count=1) or "/"
         yield "cgroup", why, f"write cgroup: {quoted(below)}"
     if not paths or any(is_glob(path) for path in paths):
         return
