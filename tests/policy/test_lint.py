@@ -416,7 +416,7 @@ def test_the_path_that_is_suggested_can_be_pasted(conditions: str, hint: str) ->
 
 
 def test_the_path_that_is_suggested_for_a_slice_is_one_that_processes_are_in() -> None:
-    """Systemd puts user-1000.slice into user.slice."""
+    """Systemd puts user-1000.slice into user.slice, and all in -.slice, whose cgroup is /."""
     (fault,) = _warnings("rules: [{unit: user-1000.slice, oom_score_adj: 5}]")
     assert fault.hint == 'write cgroup: "/user.slice/user-1000.slice/*" to match all of them'
     rule = parse(sources("rules: [{cgroup: /user.slice/user-1000.slice/*, oom_score_adj: 5}]")).policy.rules[
@@ -424,6 +424,8 @@ def test_the_path_that_is_suggested_for_a_slice_is_one_that_processes_are_in() -
     ]
     inside = Process(Identity(5, 1), b"a", cgroup="/user.slice/user-1000.slice/session-2.scope")
     assert first_unmet(rule, inside) is None
+    (fault,) = _warnings("rules: [{unit: '-.slice', oom_score_adj: 5}]")
+    assert fault.hint == 'write cgroup: "/*" to match all of them'
 
 
 @pytest.mark.parametrize(

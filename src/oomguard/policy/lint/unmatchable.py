@@ -78,9 +78,14 @@ def _units(terms: Terms) -> Iterator[_Why]:
 
 
 def _slice_path(unit: str) -> str:
-    """Return the cgroup of a slice: `/user.slice/user-1000.slice`; a glob stands for one in any folder."""
+    """Return the cgroup of a slice: `/user.slice/user-1000.slice`, "" for the root slice.
+
+    A glob stands for one in any folder.
+    """
     if is_glob(unit):
         return f"*/{unit}"
+    if unit == "-.slice":
+        return ""
     parts = unit.removesuffix(".slice").split("-")
     return "".join(f"/{'-'.join(parts[:count])}.slice" for count in range(1, len(parts) + 1))
 
