@@ -3,6 +3,7 @@
 import fnmatch
 import re
 import string
+import time
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,21 @@ def test_what_globs_cannot_say_becomes_a_regular_expression() -> None:
     (names,) = (rule.names for rule in found.rules)
     assert names == (b"node", marked("^java[0-9]+$"), marked("^b{2}$"))
     assert r"must not have \b, got ^\bx$" in " ".join(text.replace("# ", "").split())
+
+
+def test_regular_expressions_beyond_what_a_policy_takes_are_left_out_at_once(tmp_path: Path) -> None:
+    """In one round, not in one for each of them; names and globs beside them stay."""
+    conf = tmp_path / "nohang.conf"
+    lines = [f"@BADNESS_ADJ_RE_NAME 9 /// ^cat{number}$|^x{number}[0-9]+$" for number in range(450)]
+    conf.write_text("\n".join(lines))
+    start = time.process_time()
+    draft = valid(nohang.import_files([str(conf)]))
+    assert time.process_time() - start < 10
+    assert len(draft.rules) == 450
+    assert all(rule.conditions["name"][0] == f"cat{n}" for n, rule in enumerate(draft.rules))
+    kept = sum(len(rule.conditions["name"]) == 2 for rule in draft.rules)
+    assert [note.what for note in draft.notes] == [f"name ^x{n}[0-9]+$" for n in range(kept, 450)]
+    assert 180 < kept < 440
 
 
 def test_anchors_of_glibc_are_those_of_python() -> None:

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from oomguard.core.name_regex import node_count
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.lint.lookalike import as_it_is
 from oomguard.policy.lint.programs import HAND_ON, USERS_PROGRAMS, known
-from oomguard.policy.load import parse
+from oomguard.policy.load import REGEX_NODES_LIMIT, parse
 from oomguard.policy.source import Source
-from oomguard.propose.policy_draft import Draft, DraftRule, Note, render
+from oomguard.propose.policy_draft import Draft, DraftRule, Note, Regex, render
 
 _ROUNDS = 4
 """A mended rule may be one that never takes effect."""
@@ -59,7 +60,10 @@ def _without(draft: Draft, faults: Iterable[Fault]) -> Draft:
     refused: dict[str, str] = {}
     of_rules: dict[int, _Faults] = {}
     for fault in faults:
-        if place := _PLACE.match(fault.path):
+        if fault.code == "too-many-regexes":
+            for number, at in _too_many(draft.rules):
+                of_rules.setdefault(number, []).append(("name", at, fault))
+        elif place := _PLACE.match(fault.path):
             of_rules.setdefault(int(place[1]), []).append((place[2] or "", int(place[3] or 0), fault))
         else:
             refused[fault.path] = fault.message
@@ -75,6 +79,17 @@ def _without(draft: Draft, faults: Iterable[Fault]) -> Draft:
     ]
     settings = tuple(one for one in draft.settings if one.name not in refused)
     return draft._replace(settings=settings, rules=tuple(rules), notes=(*draft.notes, *notes))
+
+
+def _too_many(rules: Iterable[DraftRule]) -> Iterator[tuple[int, int]]:
+    """Yield the rule and position of each regular expression beyond the limit; a fault has only the first."""
+    nodes = 0
+    for number, rule in enumerate(rules):
+        for at, name in enumerate(rule.conditions.get("name", ())):
+            if isinstance(name, Regex):
+                nodes += node_count(name)
+                if nodes > REGEX_NODES_LIMIT:
+                    yield number, at
 
 
 def _fixed(rule: DraftRule, faults: _Faults, notes: list[Note]) -> Iterator[DraftRule]:
