@@ -30,7 +30,7 @@ MATCH_SECONDS = 0.02
 def is_being_started(handle: ProcessHandle) -> bool:
     """Return whether systemd is about to run a service here; its value is not the service's yet."""
     is_possible = handle.stat.parent_pid == INIT_PID and _STARTING.fullmatch(handle.comm) is not None
-    return is_possible and handle.uids == (0, 0) and system_unit(handle.cgroup) != ""
+    return is_possible and handle.uid == handle.saved_uid == 0 and system_unit(handle.cgroup) != ""
 
 
 class Itself(NamedTuple):
