@@ -750,7 +750,10 @@ def test_a_limit_in_bytes_is_found() -> None:
 
 
 def test_a_share_that_every_host_refuses_is_found_without_a_host() -> None:
-    """One with a max is refused on small hosts only, and what lowers a value on none."""
+    """One with a max is refused on small hosts only, and what lowers a value on none.
+
+    The least limit is an amount: on a larger host, it is a smaller share.
+    """
     faults = _warnings("vm: {min_free_kbytes: 30%, user_reserve_kbytes: {at_least: 26%}, nr_hugepages: 95%}")
     assert [(fault.path, fault.code) for fault in faults] == [
         ("vm.min_free_kbytes", "unwise-value"),
@@ -762,6 +765,7 @@ def test_a_share_that_every_host_refuses_is_found_without_a_host() -> None:
     )
     assert "any above 90 %" in faults[2].message
     assert _codes("vm: {min_free_kbytes: {ram: 30%, max: 2GiB}, admin_reserve_kbytes: {at_most: 30%}}") == []
+    assert _codes("vm: {overcommit_memory: 2, commit_limit: 0.005%}") == []
 
 
 def _two(first: str, second: str) -> str:

@@ -69,7 +69,7 @@ def _unwise_shares(subject: Subject) -> Iterator[Fault]:
     for setting in resolved(subject.documents, AskedHost(host))[0]:
         raises = "% of " in setting.said and setting.kind != "at_most"
         found = fatal_bound(setting.name, setting.value, 0, memory) if raises else None
-        if found is not None:
+        if found is not None and found[0].side == "most":  # the least limit is no share
             bound, limit = found
             percent = round(100 * limit * (_HUGE_PAGE_KIB if setting.name == HUGE_PAGES else 1) / _TIB)
             share = setting.said.partition(" of ")[0]
