@@ -124,6 +124,8 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
     if (mistake := _mistake(file, text, sorted({start, _line_above(text, line), line}))) is not None:
         return mistake
     if "cannot start any token" in problem:
+        if here[column - 1 : column] == "\t":
+            return fault("a tab is not allowed here", "write a space: YAML does not allow tabs", "tab")
         end = r"\s#|[,}\]]" if re.search(r"[\[{]", here[: column - 1]) else r"\s#"
         word = excerpt(re.split(end, here[column - 1 :])[0].strip())
         return fault(
