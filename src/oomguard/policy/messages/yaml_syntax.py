@@ -101,7 +101,7 @@ _ODD = re.compile(r"(?:^|[-:]) *([^\x00-\x7f])")
 """A character that stands where YAML's own marks do."""
 
 _NO_COLON = re.compile(
-    r"[ ]*(?P<item>(?:- +)*)(?P<key>[A-Za-z_][\w.-]*)(?::(?=\S)|\s+|\Z)(?P<value>.*)", re.DOTALL
+    r"[ ]*(?P<item>(?:- +)*)(?P<key>[A-Za-z_][\w.-]*)(?:\s*:(?=\S)|\s+|\Z)(?P<value>.*)", re.DOTALL
 )
 """A line with a key that no colon and space follow."""
 
