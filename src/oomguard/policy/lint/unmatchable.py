@@ -33,8 +33,6 @@ _OPTIONAL = re.compile(r"[|?*\[]|\{,|\{0|\\\{")
 def unmatchable(rule: Rule) -> tuple[tuple[str], Problem] | None:
     """Return the first condition of a rule that no process can meet and why, None if there is none."""
     terms = rule.terms
-    if not (rule.names or terms.exes or terms.units or terms.cgroups or terms.cmdlines):
-        return None
     found = chain(_names(rule.names), _exes(terms.exes), _units(terms), _cgroups(terms), _cmdlines(terms))
     for key, why, hint in found:
         return (key,), Problem("never-matches", f"matches no process: {why}", hint)
