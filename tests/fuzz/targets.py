@@ -74,7 +74,7 @@ def policy(data: bytes) -> None:
     """Any file is a policy that survives its way to the daemon and to `cat`, or is refused in words."""
     sources = (Source("a.yaml", data),)
     try:
-        loaded, faults = parse(sources, users=Users())
+        loaded, faults = parse(sources, users=Users(), trial=lambda _pattern, _text: False)
     except PolicyError as error:
         faults = error.faults
         assert faults
