@@ -96,3 +96,5 @@ def test_a_continued_line_is_one(tmp_path: Path) -> None:
     assert Units([str(file)]).setting("a.service", KEY) == ("5", str(file), 3), (
         "it is continued by one, not two"
     )
+    file.write_text("[Service] \nExecStart=/x a\\ \nOOMScoreAdjust=5 \n")
+    assert Units([str(file)]).setting("a.service", KEY) == ("5", str(file), 3), "nor by one before a space"

@@ -116,14 +116,14 @@ def assignments(lines: Iterable[str]) -> Iterator[Assignment]:
     """Yield the assignments in a file (systemd.syntax(7)); continued lines are joined."""
     section, pending, begun = "", "", 0
     for number, line in enumerate(lines, 1):
-        text = line.strip()
+        text = line.lstrip()
         if text.startswith(("#", ";")) or (not text and not pending):
             continue  # a comment does not end a continued line
         begun = begun or number
-        if (len(text) - len(text.rstrip("\\"))) % 2:  # two are one that is meant
+        if (len(text) - len(text.rstrip("\\"))) % 2:  # two are one that is meant; none counts before a space
             pending += text[:-1] + " "
             continue
-        text, pending = pending + text, ""
+        text, pending = (pending + text).rstrip(), ""
         if text.startswith("[") and text.endswith("]"):
             section = text[1:-1]
         elif "=" in text:
