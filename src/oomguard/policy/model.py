@@ -159,7 +159,12 @@ def off_as_false(value: object) -> object:
     return False if isinstance(value, Surprise) and value.text == "off" else value
 
 
-_Off = Annotated[Literal[False], BeforeValidator(off_as_false), WithJsonSchema({"enum": [False, "off"]})]
+def _off(value: object) -> object:
+    """Return False for `off` and `false`, else None: 0 is equal to False, too."""
+    return False if off_as_false(value) is False else None
+
+
+_Off = Annotated[Literal[False], BeforeValidator(_off), WithJsonSchema({"enum": [False, "off"]})]
 _OnOrOff = Annotated[bool, WithJsonSchema({"enum": [True, False, "off"]})]
 """YAML 1.1 reads `off` as false, the YAML 1.2 of editors as a text."""
 _Percent = Annotated[
