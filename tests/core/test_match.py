@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cpu import takes_at_most
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.match import Matcher, first_unmet, search
 from oomguard.core.name_index import NameIndex
@@ -422,3 +423,16 @@ def test_names_that_many_rules_may_match_take_little_memory() -> None:
             assert len(matcher.candidates(b"hostile%08d" % number)) == 50
 
     assert held(look) < 2**20
+
+
+def test_a_new_name_costs_the_same_however_many_are_known() -> None:
+    """Those that are remembered are not gone through for it."""
+    matcher = Matcher([rule(f"job-{number}", number=number) for number in range(1800)])
+
+    def look(lot: int) -> None:
+        for number in range(1800):
+            if number % lot == 0:
+                matcher.forget()
+            assert len(matcher.candidates(b"job-%d" % number)) == 1
+
+    takes_at_most(2, lambda: look(1800), lambda: look(100), "1,800 names at once")

@@ -208,7 +208,7 @@ class Matcher:
         self._make_room()
         found = nameless
         if places:
-            new = {at: self._rules[at] for at in places - self._named.keys()}
+            new = {at: self._rules[at] for at in places if at not in self._named}
             self._named |= new
             found = tuple(sorted([*nameless, *(self._named[at] for at in places)]))
             self._words += len(found) + _ENTRY_WORDS * len(new)
