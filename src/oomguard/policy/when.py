@@ -79,7 +79,7 @@ def _comparison(
             hint = (
                 "write >=, <=, > or < before a number; two such parts, separated by a comma, must both hold"
             )
-            raise patterns.refusal("comparison", f"must be {words}, got {excerpt(text)}", hint)
+            raise patterns.refusal("comparison", f"must be {words}, got {excerpt(text) or repr('')}", hint)
         if text not in _SWAP_WORDS and not any(fits(text, one) for one in _near(text)):
             hint = "exchange them, or write two files: both parts of a comparison must hold"
             raise patterns.refusal("comparison", f"holds on no host, got {text}", hint)
