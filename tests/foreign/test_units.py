@@ -98,3 +98,7 @@ def test_a_continued_line_is_one(tmp_path: Path) -> None:
     )
     file.write_text("[Service] \nExecStart=/x a\\ \nOOMScoreAdjust=5 \n")
     assert Units([str(file)]).setting("a.service", KEY) == ("5", str(file), 3), "nor by one before a space"
+    file.write_text("[Service]\nOOMScoreAdjust=5\\")
+    assert Units([str(file)]).setting("a.service", KEY) == ("5", str(file), 2), (
+        "and the end of the file ends it"
+    )

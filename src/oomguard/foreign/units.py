@@ -115,7 +115,7 @@ class Units:
 def assignments(lines: Iterable[str]) -> Iterator[Assignment]:
     """Yield the assignments in a file (systemd.syntax(7)); continued lines are joined."""
     section, pending, begun = "", "", 0
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate((*lines, ""), 1):  # the end ends a continued line
         text = line.lstrip()
         if text.startswith(("#", ";")) or (not text and not pending):
             continue  # a comment does not end a continued line
