@@ -1158,18 +1158,24 @@ def test_plan_names_a_process_that_matches_only_the_name_of_a_rule(oomguard: Oom
 
 @pytest.mark.parametrize("verb", [("plan",), ("check", "--host")], ids=" ".join)
 def test_a_hint_has_the_policy_and_the_folder_that_were_asked_for(
-    oomguard: Oomguard, proc: FakeProc, policy: Path, tmp_path: Path, verb: tuple[str, ...]
+    oomguard: Oomguard,
+    proc: FakeProc,
+    policy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: tuple[str, ...],
 ) -> None:
     """Without them, the other verb would answer for other ones."""
+    monkeypatch.setenv("COLUMNS", "999")  # or a long temporary path is broken
     policy.write_text(
         "rules:\n  - {name: crond, cmdline: nothing-of-it, oom_score_adj: 3}\n"
         "  - {name: worker, user: 1000, oom_score_adj: -500}\n"
     )
     proc.hold(13, rss_pages=1000)
-    options = f"--policy{policy}--state-dir{tmp_path}/state--proc{proc.root}"
-    shown = "".join(oomguard(*verb).out.split())  # long paths are broken, too
-    assert f"seeoomguardexplaincrond{options}" in shown
-    assert verb == ("plan",) or f"`oomguardrank{options}`showsthekillorder" in shown
+    options = f"--policy {policy} --state-dir {tmp_path}/state --proc {proc.root}"
+    shown = " ".join(oomguard(*verb).out.split())
+    assert f"see oomguard explain crond {options}" in shown
+    assert verb == ("plan",) or f"`oomguard rank {options}` shows the kill order" in shown
 
 
 def test_explain_breaks_no_word_of_a_rule(
