@@ -546,6 +546,18 @@ def test_same_kill_after_the_next_boot_is_another(postmortem: Postmortem, tmp_pa
     assert len(json.loads(out)["reports"]) == 2
 
 
+def test_report_in_files_that_write_times_in_two_ways_is_told_once(
+    postmortem: Postmortem, tmp_path: Path
+) -> None:
+    """As rsyslog's two formats: only times that are written alike can be compared."""
+    logs = {"kern.log": "Oct 12 19:00:20", "syslog": "2026-10-12T19:00:20.123456+02:00"}
+    for name, moment in logs.items():
+        lines = Path(HOST).read_text().splitlines()
+        (tmp_path / name).write_text("".join(f"{moment} h kernel: {line}\n" for line in lines))
+    _, out, _ = postmortem("--json", *(str(tmp_path / name) for name in logs))
+    assert len(json.loads(out)["reports"]) == 1
+
+
 def test_refused_allocations_are_told_apart(postmortem: Postmortem, tmp_path: Path) -> None:
     """Strict overcommit kills nobody, and looks alike to those who ask what happened."""
     log = tmp_path / "kern.log"

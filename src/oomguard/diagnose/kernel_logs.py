@@ -162,7 +162,8 @@ def _once(reports: Iterator[Report]) -> Iterator[Report]:
 def _is_same_time(one: tuple[float | None, str], other: tuple[float | None, str]) -> bool:
     if one[0] is None or other[0] is None:
         return one[1] == other[1] != ""
-    is_of_one_boot = len(one[1]) != len(other[1]) or is_near(Line("", one[1]), Line("", other[1]))
+    is_alike = len(one[1]) == len(other[1])  # two files may write one time in two ways
+    is_of_one_boot = not is_alike or is_near(Line("", one[1]), Line("", other[1]))
     return is_of_one_boot and abs(one[0] - other[0]) < _REPORT_SECONDS
 
 
