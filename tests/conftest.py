@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it ships no types
 
 from fakeproc import FakeProc
 from oomguard.core.process import Identity
@@ -24,6 +25,9 @@ os.umask(0o022)
 
 ASKS = {"soak": "soak", "vm": "vm|smoke|soak", "browser": "browser"}
 """By mark, the marks that ask for it."""
+
+ONE_BY_ONE = {"daemon", "exporter", "fleet", "kernel", "packaging"}
+"""The folders whose tests share the host: daemons, cgroups, clocks, installed programs."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,6 +46,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if left_out:
             config.hook.pytest_deselected(items=left_out)
             items[:] = [item for item in items if item not in left_out]
+
+
+class Schedule(LoadScopeScheduling):  # type: ignore[misc]  # for the same reason
+    """Gives each process a file at a time, and one of them all files whose tests share the host."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "the host" if ONE_BY_ONE & set(path.split("/")) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedule:
+    """Distribute the tests in this way, whatever --dist says."""
+    return Schedule(config, log)
 
 
 @pytest.fixture
