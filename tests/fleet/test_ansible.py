@@ -112,6 +112,10 @@ def test_a_policy_is_rolled_out_once_and_a_bad_one_never(tmp_path: Path) -> None
             wait_for_value(pid, 500)
             assert (host.drop_ins / "50-trial.yaml").stat().st_uid == 0
             assert changed(play(oomguard_drop_ins=good)) == 0
+            (host.drop_ins / "50-trial.yaml").chmod(0o664)  # as somebody did: the daemon rejects it
+            assert changed(play(oomguard_drop_ins=good)) == 1
+            assert (host.drop_ins / "50-trial.yaml").stat().st_mode & 0o777 == 0o644
+            assert oom_score_adj(pid) == 500
 
             bad = play(oomguard_drop_ins={"50-trial": RULE.format(name=NAME, value=5000)})
             assert bad.returncode != 0
