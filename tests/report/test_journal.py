@@ -95,13 +95,14 @@ def test_no_value_can_forge_a_field(
 
 
 @given(
-    st.dictionaries(st.from_regex("[A-Z]{3,8}", fullmatch=True), st.text(max_size=40), max_size=5), st.text()
+    st.dictionaries(st.from_regex("[A-Z]{3,8}", fullmatch=True), st.text(max_size=40), max_size=5),
+    st.text(max_size=1000),
 )
 def test_any_fields_come_back_as_they_were(fields: dict[str, str], message: str) -> None:
     """For any text at all, surrogates escaped."""
     found = dict(parse_datagram(encode(LogEntry(STARTED, message, fields))))
     for name, value in ({"MESSAGE": message} | fields).items():
-        assert found[name] == value.encode("utf-8", "backslashreplace")[:4096]
+        assert found[name] == value.encode("utf-8", "backslashreplace")
 
 
 def test_a_long_value_is_cut(
@@ -113,6 +114,14 @@ def test_a_long_value_is_cut(
     fields = dict(parse_datagram(journald.recv(65536)))
     assert len(fields["MESSAGE"]) == len(fields["OOMGUARD_RULE"]) == 4096
     assert sink.lost == 0
+
+
+@pytest.mark.parametrize("letter", ["ä", "→", "\U0001f4a5"])
+def test_a_long_value_is_cut_between_characters(letter: str) -> None:
+    """Of a message that is not UTF-8, journalctl prints only its size: no error of a policy could be read."""
+    found = dict(parse_datagram(encode(LogEntry(STARTED, f"x{letter * 4096}", {}))))
+    text = found["MESSAGE"].decode("utf-8")
+    assert text == f"x{letter * (4095 // len(letter.encode()))}"
 
 
 def test_without_a_journald_entries_are_counted_and_nothing_raises(

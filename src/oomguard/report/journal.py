@@ -108,7 +108,9 @@ def encode(entry: LogEntry) -> bytes:
 
 
 def _encode_field(key: bytes, value: str) -> bytes:
-    raw = value.encode("utf-8", "backslashreplace")[:_FIELD_LIMIT]
+    raw = value.encode("utf-8", "backslashreplace")
+    if len(raw) > _FIELD_LIMIT:  # without a part of a character: journalctl prints only valid UTF-8
+        raw = raw[:_FIELD_LIMIT].decode("utf-8", "ignore").encode("utf-8")
     if b"\n" in raw:
         return key + b"\n" + struct.pack("<Q", len(raw)) + raw + b"\n"
     return key + b"=" + raw + b"\n"
