@@ -621,6 +621,26 @@ def test_a_policy_that_turns_both_off_ends_the_episode(watched: Watched) -> None
     assert not watched.loop.is_set("sample")
 
 
+def test_a_policy_that_turns_both_off_ends_what_the_last_look_found(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who would be killed next, and that a look failed: no later one would say otherwise."""
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    watched.end_pass()
+    with monkeypatch.context() as broken:
+        broken.setattr(foresight, "observe_stalled_percent", fails)
+        watched.end_pass()
+    assert watched.it.last is not None
+    assert watched.degradations.texts
+    watched.it.adopt(Policy(pressure=PressureLimit(some_percent=0), recorder=False), Privilege())
+    watched.end_pass()
+    assert watched.it.last is None
+    assert watched.degradations.texts == []
+
+
 def test_a_kernel_without_pressure_information_is_said_once(
     proc: FakeProc, procfs: Procfs, folder: StateFolder
 ) -> None:

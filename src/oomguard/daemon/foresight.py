@@ -203,6 +203,9 @@ class Foresight:
         self._open_recorder()
         if self._limit.some_percent or self._recorder.is_open:
             self._begin(is_full=True)
+        else:  # nothing else would end what the last check found
+            self.last = None
+            self._degradations.set("looks")
 
     def awake(self, now: float) -> None:
         """Look at how much is left, and at every process if that would be gone soon.
