@@ -1,5 +1,6 @@
 """Reading the policy again, at the worst moment."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oomguard.daemon import reload
+from oomguard.daemon import policy_watch, reload
 from oomguard.daemon.ceiling import Ceiling
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.policy_watch import PolicyWatch
@@ -91,6 +92,37 @@ def test_an_edit_that_there_is_no_memory_for_is_tried_again(
             shortages += 1
     reloader.close()
     assert shortages == 1
+    assert [policy.rules[0].label for policy in adopted] == ["name=some"]
+
+
+def test_edits_are_noticed_again_once_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs of this user had used up all inotify instances; nobody edits the policy meanwhile."""
+    path = tmp_path / "policy.yaml"
+    path.write_text("rules: []\n")
+    adopted: list[Policy] = []
+    limits: dict[str, str] = {}
+
+    def full() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    loop = Loop()
+    with monkeypatch.context() as broken:
+        broken.setattr(policy_watch, "Inotify", full)
+        reloader = Reloader(
+            str(path), loop, adopt=adopted.append, reject=print, limited=limits.__setitem__,
+            cache=PolicyCache(str(tmp_path / "state")), observe=lambda: None,
+        )  # fmt: skip
+        reloader._reload_if_changed(time.monotonic())
+        assert "max_user_instances" in limits["policy edits"]
+        assert loop.is_set("reload")
+    reloader._reload_if_changed(time.monotonic())
+    assert limits["policy edits"] == ""
+    assert not loop.is_set("reload")
+    path.write_text("rules: [{name: some, oom_score_adj: 1}]\n")
+    deadline = time.monotonic() + 30
+    while not adopted and time.monotonic() < deadline:
+        loop.turn(busy=False)
+    reloader.close()
     assert [policy.rules[0].label for policy in adopted] == ["name=some"]
 
 

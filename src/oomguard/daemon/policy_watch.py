@@ -49,19 +49,12 @@ class PolicyWatch:
         self.renew()
 
     def fileno(self) -> int | None:
-        """Return the descriptor to wait on, if any; it changes with `renew`."""
+        """Return the descriptor to wait on, if any; it changes with `renew`, or `has_changed` gets one."""
         return None if self._inotify is None else self._inotify.fileno()
 
     def renew(self) -> None:
         """Watch the folders as they are now, and remember the files as they are now as unchanged."""
         self.close()
-        self.blind = ""
-        try:
-            self._inotify = Inotify()
-        except OSError as error:
-            if error.errno not in OUT_OF_ROOM:
-                raise
-            self.blind = shortage(error)
         self._watch_folders()
         self._seen, self._users_seen = fingerprint(self.layers), _users()
 
@@ -72,7 +65,7 @@ class PolicyWatch:
 
     def has_changed(self) -> bool:
         """Return whether the files differ from those at the last `renew`."""
-        self._watch_folders()  # the drop-in folder may be new; watching one again does nothing
+        self._watch_folders()  # one may be new, or there is room again; watching one again does nothing
         return self.has_edits() or (self.follows_users and _users() != self._users_seen)
 
     def has_edits(self) -> bool:
@@ -86,7 +79,13 @@ class PolicyWatch:
             self._inotify = None
 
     def _watch_folders(self) -> None:
-        if self._inotify is None:
+        self.blind = ""
+        try:
+            self._inotify = self._inotify or Inotify()
+        except OSError as error:
+            if error.errno not in OUT_OF_ROOM:
+                raise
+            self.blind = shortage(error)
             return
         for folder, mask in set(self._folders()):
             try:

@@ -103,9 +103,7 @@ class Reloader:
         self._is_for_users = is_for_users
         self._expect_failure()
         self._drop_child()
-        listening = self._watch.fileno()
-        if listening is not None:
-            self._loop.unwatch(listening)
+        self._unwatch()
         self._watch.renew()  # before it is read: an edit between the two is seen
         self._listen()
         key = self._cache.key(self._layers, time.time_ns())
@@ -127,7 +125,7 @@ class Reloader:
 
     def check_edits(self, now: float) -> None:
         """Read the policy again soon if it changed without an event, as when its folder was replaced."""
-        if self._child is None and self._moved_at is None and self._watch.has_changed():
+        if self._child is None and self._moved_at is None and self._has_changed():
             self._loop.set("reload", now + SETTLE_SECONDS)
 
     def follow_host(self, policy: Policy, now: float) -> None:
@@ -147,6 +145,7 @@ class Reloader:
     def close(self) -> None:
         """Stop watching, and end a reading in progress."""
         self._drop_child()
+        self._unwatch()
         self._watch.close()
 
     def _read(self, key: str) -> PolicyChild:
@@ -177,15 +176,26 @@ class Reloader:
         """Read a policy that names users again when those of this host change: uids are in it."""
         self._watch.follows_users = any(terms.users for terms in policy.terms)
 
+    def _has_changed(self) -> bool:
+        """Return whether the policy or its users changed; wait also for edits that can be noticed by now."""
+        has_changed = self._watch.has_changed()
+        self._listen()
+        return has_changed
+
     def _listen(self) -> None:
         listening = self._watch.fileno()
-        if listening is not None:
+        if listening is not None and not self._loop.watches(listening):
             self._loop.watch(listening, self._moved)
         blind = self._watch.blind
         limit = blind and f"oomguard checks the policy for edits every {LOOK_SECONDS:.0f} s: {blind}"
         self._limited("policy edits", limit)
         if blind:
-            self._loop.set("reload", time.monotonic() + LOOK_SECONDS)
+            self._loop.set_earlier("reload", time.monotonic() + LOOK_SECONDS)
+
+    def _unwatch(self) -> None:
+        listening = self._watch.fileno()
+        if listening is not None:
+            self._loop.unwatch(listening)
 
     def _moved(self) -> None:
         self._watch.drain()
@@ -198,7 +208,7 @@ class Reloader:
     def _reload_if_changed(self, now: float) -> None:
         self._moved_at = None
         self._loop.set("reload", now + LOOK_SECONDS)  # also if there is no memory to find out
-        has_changed = self._watch.has_changed()
+        has_changed = self._has_changed()
         is_for_users = has_changed and not self._watch.has_edits()
         if is_for_users:
             pause = max(USERS_SECONDS, USERS_SHARE * self._took_seconds)
