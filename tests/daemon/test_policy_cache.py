@@ -35,6 +35,8 @@ class Host:
         self.policy.write_text("rules: [{name: some, oom_score_adj: 1}]\n")
         self.state = folder / "state"
         self.limits: list[str] = []
+        self.limited: dict[str, str] = {}
+        """What works less well now, by what it is about."""
         self.adopted: list[Policy] = []
         self.loop = Loop()
         self.cache = PolicyCache(str(self.state))
@@ -45,6 +47,7 @@ class Host:
         return self.cache.key(layers(str(self.policy)), time.time_ns() + later_ns)
 
     def _note(self, about: str, limit: str) -> None:
+        self.limited[about] = limit
         if limit:
             self.limits.append(limit)
 
@@ -221,6 +224,21 @@ def test_a_cache_that_others_may_have_written_is_not_used(host: Host) -> None:
     host.state.chmod(0o777)
     assert host.start() == ["name=some"]
     assert f"{host.state}/compiled-policy is ignored: others may write to its folder" in host.limits
+
+
+def test_a_cache_that_cannot_be_written_is_written_after_a_later_pass(host: Host) -> None:
+    """The disk was full for a while; until then it is said."""
+    host.state.write_text("")  # where its folder should be
+    reloader = host.reloader()
+    reloader.first()
+    reloader.check_edits(time.monotonic())
+    assert "Not a directory" in host.limited["policy cache"]
+    host.state.unlink()
+    reloader.check_edits(time.monotonic())
+    reloader.close()
+    assert host.limited["policy cache"] == ""
+    swap_rule(host)
+    assert host.start() == ["name=kept"]
 
 
 def test_a_policy_of_users_from_elsewhere_is_always_read(host: Host) -> None:

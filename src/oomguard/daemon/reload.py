@@ -124,7 +124,11 @@ class Reloader:
         self._loop.set("policy-child", self._child.deadline)
 
     def check_edits(self, now: float) -> None:
-        """Read the policy again soon if it changed without an event, as when its folder was replaced."""
+        """Read the policy again soon if it changed without an event, as when its folder was replaced.
+
+        Also store the policy in force, if that failed before.
+        """
+        self._limited("policy cache", self._cache.store_again())
         if self._child is None and self._moved_at is None and self._has_changed():
             self._loop.set("reload", now + SETTLE_SECONDS)
 

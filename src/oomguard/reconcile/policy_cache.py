@@ -56,6 +56,7 @@ class PolicyCache:
         self.path = self._file.path
         # Once: what a newer program reads for this daemon is not for this daemon's program.
         self._program = json.dumps([(path, metadata(path)) for path in _modules()])
+        self._unstored: bytes | None = None
 
     def key(self, layers: Sequence[Layer], now_ns: int) -> str:
         """Return the key of a policy read from `now_ns` on; "" if some of its input has only just changed."""
@@ -89,7 +90,15 @@ class PolicyCache:
     def store(self, copy: "Copy") -> str:
         """Store the output of the policy's reader; return why that failed, "" if it did not."""
         packed = copy.finish()
-        return self._file.replace(packed) if len(packed) <= _SIZE_LIMIT else ""
+        self._unstored = packed if len(packed) <= _SIZE_LIMIT else None
+        return self.store_again()
+
+    def store_again(self) -> str:
+        """Store what could not be stored, as when the disk was full; return why that failed again, or ""."""
+        trouble = "" if self._unstored is None else self._file.replace(self._unstored)
+        if not trouble:
+            self._unstored = None
+        return trouble
 
 
 class Copy:
