@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oomguard.core.errors import OomguardError
 from oomguard.daemon import policy_watch, reload
 from oomguard.daemon.ceiling import Ceiling
 from oomguard.daemon.loop import Loop
@@ -16,7 +17,6 @@ from oomguard.daemon.reload import Reloader
 from oomguard.reconcile.policy_cache import PolicyCache
 
 if TYPE_CHECKING:
-    from oomguard.core.errors import OomguardError
     from oomguard.core.policy import Policy
 
 
@@ -93,6 +93,26 @@ def test_an_edit_that_there_is_no_memory_for_is_tried_again(
     reloader.close()
     assert shortages == 1
     assert [policy.rules[0].label for policy in adopted] == ["name=some"]
+
+
+def test_a_start_for_which_there_is_no_process_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a sentence: the user may have reached a limit (ulimit -u)."""
+    path = tmp_path / "policy.yaml"
+    path.write_text("rules: []\n")
+
+    def fails(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "posix_spawn", fails)
+    reloader = Reloader(
+        str(path), Loop(), adopt=print, reject=print, limited=print,
+        cache=PolicyCache(str(tmp_path / "state")), observe=lambda: None,
+    )  # fmt: skip
+    with pytest.raises(OomguardError, match=r"^cannot start a process to read the policy: Resource"):
+        reloader.first()
+    reloader.close()
 
 
 def test_edits_are_noticed_again_once_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,10 @@ class Reloader:
         key = self._cache.key(self._layers, time.time_ns())
         policy = self._cached(key)
         if policy is None:
-            child = self._read(key)
+            try:
+                child = self._read(key)
+            except OSError as error:
+                raise _not_started(error) from error
             child.wait()
             policy = child.finish()
             self._keep(child, policy)
@@ -113,7 +116,7 @@ class Reloader:
             is_known = known is not None and key == known[0] and fits(known[1], self._host)
             self._child = None if is_known else self._read(key)
         except OSError as error:
-            self._failed(OomguardError(f"cannot start a process to read the policy: {error.strerror}"))
+            self._failed(_not_started(error))
             return
         if self._child is None:
             assert known is not None
@@ -288,3 +291,7 @@ class Reloader:
         self._loop.unwatch(child.fd)
         self._loop.set("policy-child", None)
         return child
+
+
+def _not_started(error: OSError) -> OomguardError:
+    return OomguardError(f"cannot start a process to read the policy: {error.strerror}")
