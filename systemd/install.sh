@@ -208,14 +208,16 @@ remove_listed() {
 
 install_policy() {
     shipped=$share/oomguard.yaml
-    if [ ! -e "$policy" ] && [ ! -L "$policy" ]; then # a link may lead to what is not mounted yet
+    if [ -L "$policy" ]; then # the administrator's, and it may lead to what is not mounted yet
+        say "$policy is a link and is kept; the new one is $shipped"
+    elif [ ! -e "$policy" ]; then
         copy_policy "$policy"
     elif cmp -s "$policy" "$shipped"; then
         cmp -s "$tree/etc/oomguard.yaml" "$policy" || copy_policy "$policy"
     elif ! cmp -s "$policy" "$tree/etc/oomguard.yaml"; then
         say "$policy was edited and is kept; the new one is $shipped"
     fi
-    mkdir -p "$drop_ins"
+    [ -L "$drop_ins" ] || mkdir -p "$drop_ins"
 }
 
 copy_policy() {

@@ -92,6 +92,26 @@ def test_what_is_edited_between_unpacking_and_configuring_is_kept(
     assert os.listdir(policy.parent) == ["oomguard.yaml"]
 
 
+def test_a_link_to_a_policy_that_nobody_edited_stays_one(tmp_path: Path) -> None:
+    """Later edits are made where it leads."""
+    policy, shipped = tmp_path / "etc/oomguard.yaml", tmp_path / "usr/share/oomguard/oomguard.yaml"
+    for file in (policy, shipped, tmp_path / "bin/py3compile"):
+        file.parent.mkdir(parents=True)
+    own = tmp_path / "own.yaml"
+    for file in (own, shipped):
+        file.write_text("old")
+    policy.symlink_to(own)
+    compile_ = tmp_path / "bin/py3compile"
+    compile_.write_text("#!/bin/sh\n")
+    compile_.chmod(0o755)
+    run_script(tmp_path, "preinst", "upgrade", "0.0.1")
+    shipped.write_text("new")
+    run_script(tmp_path, "postinst", "configure", "0.0.1")
+    assert policy.readlink() == own
+    assert own.read_text() == "old"
+    assert os.listdir(policy.parent) == ["oomguard.yaml"]
+
+
 @pytest.mark.parametrize("lists", [["installed-files"], ["installed-files.new"], []])
 def test_it_takes_over_from_an_installer_that_failed(lists: list[str], tmp_path: Path) -> None:
     """That has a folder where the package has a link, which dpkg cannot replace."""

@@ -67,11 +67,14 @@ cat /run/asked
 rm -r /run/systemd
 """
 _FAILED = """
-# A link of the administrator's whose target is not there yet.
-ln -sf /run/later.yaml /etc/oomguard.yaml
-sh "$installer" >/dev/null
-readlink /etc/oomguard.yaml
-rm /etc/oomguard.yaml
+# Links of the administrator: to a policy as an earlier release had it, and to a folder that is not there yet.
+echo 'vm: {swappiness: 1}' | tee /run/linked.yaml >/usr/share/oomguard/oomguard.yaml
+ln -sf /run/linked.yaml /etc/oomguard.yaml
+rmdir /etc/oomguard.d
+ln -s /run/later.d /etc/oomguard.d
+sh "$installer" | grep 'is a link'
+readlink /etc/oomguard.yaml /etc/oomguard.d
+rm /etc/oomguard.yaml /etc/oomguard.d
 touch /etc/oomguard.yaml
 # A new Python version, and no network: the program is gone, but not what is known of values and files.
 rm /usr/lib/oomguard/bin/python3
@@ -110,6 +113,8 @@ def test_it_installs_upgrades_and_uninstalls() -> None:
     kept = "/etc/oomguard.yaml was edited and is kept; the new one is /usr/share/oomguard/oomguard.yaml"
     assert f"oomguard: {kept}\n# mine\n/usr/share/zsh/site-functions/_oomguard\n" in done.stdout
     disabled = "not started, as it is disabled; to start it, run: systemctl enable --now oomguard"
-    assert f"\noomguard: {disabled}\ndaemon-reload\n/run/later.yaml\n" in done.stdout
+    linked = "/etc/oomguard.yaml is a link and is kept; the new one is /usr/share/oomguard/oomguard.yaml"
+    links = f"oomguard: {linked}\n/run/linked.yaml\n/run/later.d\n"
+    assert f"\noomguard: {disabled}\ndaemon-reload\n{links}" in done.stdout
     failed = "some values could not be restored, so nothing was removed; to remove it anyway, use --force"
     assert f"\noomguard: {failed}\noomguard: removed; the policy is kept" in done.stdout
