@@ -98,7 +98,8 @@ oomguard ($version) unstable; urgency=medium
 
  -- $maintainer  $(date -u -R -d "@$epoch")
 END
-    sed -i "s/^Maintainer: .*/Maintainer: $maintainer/" "$source/debian/control"
+    escaped=$(printf '%s' "$maintainer" | sed 's/[&/\]/\\&/g')
+    sed -i "s/^Maintainer: .*/Maintainer: $escaped/" "$source/debian/control"
     if [ "$bundle" = yes ]; then
         sed -i -e 's/^Architecture: all$/Architecture: amd64 arm64/' -e '/^ python3-/d' "$source/debian/control"
         cat "$source/debian/lintian-overrides.bundle" >>"$source/debian/lintian-overrides"

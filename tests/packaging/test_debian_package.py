@@ -72,6 +72,21 @@ def run_script(root: Path, script: str, *arguments: str) -> str:
     ).stdout
 
 
+@pytest.mark.parametrize("name", ["R&D", "Storage/Compute", r"Team \1", "Zoë"])
+def test_any_name_can_maintain_it(name: str, tmp_path: Path) -> None:
+    """None means something to sed."""
+    functions = (DEBIAN / "build.sh").read_text().replace('main "$@"\n', "")
+    script = f"{functions}\nversion=1 bundle=no source=$1\nassemble\n"
+    subprocess.run(
+        ["sh", "-c", script, DEBIAN / "build.sh", tmp_path / "source"],
+        env=os.environ | {"DEBFULLNAME": name, "DEBEMAIL": "m@example.org"},
+        check=True,
+    )
+    control = (tmp_path / "source/debian/control").read_text()
+    assert f"\nMaintainer: {name} <m@example.org>\n" in control
+    assert f" -- {name} <m@example.org>  " in (tmp_path / "source/debian/changelog").read_text()
+
+
 @pytest.mark.parametrize(("edit", "left"), [(None, "new"), ("mine", "mine"), ("", "")])
 def test_what_is_edited_between_unpacking_and_configuring_is_kept(
     edit: str | None, left: str, tmp_path: Path
