@@ -112,8 +112,16 @@ next_steps() {
                          a running service loads valid edits by itself
     see what it does     oomguard status; journalctl -u oomguard
     undo                 systemctl stop oomguard && oomguard restore
-    uninstall            sh $tree/systemd/install.sh --uninstall
+    uninstall            sh $(quoted "$tree/systemd/install.sh") --uninstall
 END
+}
+
+# quoted WORD: print it as a shell reads it.
+quoted() {
+    case $1 in
+        *[!A-Za-z0-9/._-]*) printf "'%s'\n" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")" ;;
+        *) printf '%s\n' "$1" ;;
+    esac
 }
 
 require_python() {

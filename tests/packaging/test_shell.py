@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -52,3 +53,15 @@ def test_what_builds_runs_no_python_of_the_working_directory(script: str, tmp_pa
     nowhere = os.environ | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
     subprocess.run(command, cwd=tmp_path, env=nowhere, capture_output=True, check=False)
     assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize("name", ["oomguard-0.1.0", "my downloads", "it's & $HOME"])
+def test_the_command_that_uninstalls_can_be_pasted(name: str, tmp_path: Path) -> None:
+    """Wherever the release was unpacked."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "systemd").symlink_to(ROOT / "systemd")
+    script = tmp_path / name / "systemd" / "install.sh"
+    functions = script.read_text().replace('\nmain "$@"\n', "\nnext_steps\n")
+    printed = subprocess.check_output(["sh", "-c", functions, script], text=True)
+    command = printed.rstrip("\n").rpartition("\n")[2].partition("uninstall  ")[2]
+    assert shlex.split(command) == ["sh", str(script), "--uninstall"]
