@@ -268,8 +268,9 @@ uninstall() {
             systemctl --quiet disable --now "$name"
         fi
     done
-    # A ledger without a program, after a failed upgrade, is all that knows the original values.
-    if { [ ! -x "$command" ] && [ ! -e "$state/ledger" ]; } || "$command" restore; then
+    # The daemon writes a ledger as it starts, and only that knows the original values. Without it, the program need not
+    # work: after an upgrade of Python it does not. With it, it must, even if a failed upgrade left none.
+    if [ ! -e "$state/ledger" ] || "$command" restore; then
         rm -rf "$state"
     elif [ "$force" = no ]; then
         die "some values could not be restored, so nothing was removed; to remove it anyway, use --force"

@@ -85,6 +85,9 @@ mkdir /run/empty /run/oomguard
 touch /run/oomguard/ledger
 ! sh "$installer" --uninstall 2>&1 | grep restored
 rm /run/oomguard/ledger
+# A program that does not start, after an upgrade of Python, has set nothing since the last boot.
+printf '#!/bin/sh\\nexit 1' >/usr/lib/oomguard/bin/oomguard
+chmod 755 /usr/lib/oomguard/bin/oomguard
 sh "$installer" --uninstall
 if find /usr /var/lib -xdev -name '*oomguard*' | grep .; then exit 1; fi
 test -e /etc/oomguard.yaml
