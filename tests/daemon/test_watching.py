@@ -8,10 +8,11 @@ import pytest
 
 from fakeproc import FakeProc
 from oomguard.core.change import Outcome, SetOomScoreAdj
-from oomguard.core.policy import Policy
+from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.daemon.watching import WATCH_AGE_SECONDS, WATCH_AGE_TICKS, Watching
+from oomguard.kernel.inotify import Inotify
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.state_folder import StateFolder
 from workers import Work
@@ -196,6 +197,31 @@ def test_without_room_for_watches_a_limit_is_reported_once(work: Work) -> None:
     assert [text for text in work.said.messages if "not all managed values are watched" in text] == [
         *work.degradations.texts
     ]
+
+
+def test_a_sysctl_without_room_for_a_watch_is_reported_while_there_is_none(
+    work: Work, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if all processes are watched, or none is managed."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    proc.sysctl("vm.swappiness", 60)
+    work.reconciler.adopt(Policy(sysctls=(SysctlSetting("vm.swappiness", 10, "/p.yaml", 1),)))
+
+    def texts_after_a_pass() -> list[str]:
+        work.worker.begin_pass("resync")
+        run(work)
+        return work.degradations.texts
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Inotify, "add_descriptor", full)
+        for _ in range(2):
+            [text] = texts_after_a_pass()
+            assert "fs.inotify.max_user_watches" in text
+    assert texts_after_a_pass() == []
+    assert len(work.worker.watching.drift) == 1
 
 
 def test_shedding_drops_watches(work: Work) -> None:

@@ -94,6 +94,10 @@ class DriftWatch:
             if watch is not None:
                 self._sysctls[name] = watch
 
+    def watches_sysctls(self, names: set[str]) -> bool:
+        """Return whether all these sysctls are watched."""
+        return names <= self._sysctls.keys()
+
     def watch_process(self, identity: Identity, *, yields: bool = True) -> None:
         """Watch a process's value; watch again if the pid now belongs to another process.
 

@@ -53,6 +53,12 @@ class Watching:
         """Whether `work` has something to do."""
         return bool(self._unwatched)
 
+    def watch_sysctls(self, names: set[str]) -> None:
+        """Watch exactly these sysctls, which this kernel has, as far as there is room."""
+        self.drift.watch_sysctls(names)
+        if self.drift.full and not self.drift.watches_sysctls(names):
+            self._report_limit()
+
     def plan(self, now: float) -> None:
         """Watch new managed processes once they have lived for long enough."""
         if self._reconciler.managed.matched > self.drift.processes and not self.drift.full:

@@ -226,7 +226,7 @@ class Worker:
                 raise
             trouble = f"sysctls are left alone, because one cannot be read: {error.strerror}"
         self._finish(outcomes, now)
-        self.watching.drift.watch_sysctls(planner.sysctl_names())
+        self.watching.watch_sysctls(planner.sysctl_names() - missing)
         skipped = (f"{name} is skipped: this kernel has no such sysctl" for name in sorted(missing))
         self._degradations.set("sysctls", trouble, *skipped)
 
