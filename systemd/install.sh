@@ -67,10 +67,10 @@ usage() {
 
 # A distribution package may own the same files.
 refuse_package() {
-    if command -v dpkg-query >/dev/null && dpkg-query --show --showformat '${db:Status-Status}\n' oomguard 2>/dev/null |
-        grep -qx installed; then
-        die "the Debian package oomguard is installed; upgrade with apt, or remove the package first"
-    fi
+    case $(dpkg-query --show --showformat '${db:Status-Status}' oomguard 2>/dev/null) in
+        '' | not-installed | config-files) ;;
+        *) die "the Debian package oomguard is installed; upgrade with apt, or remove the package first" ;; # or unpacked
+    esac
     if command -v rpm >/dev/null && rpm --quiet --query oomguard; then
         die "the RPM package oomguard is installed; upgrade with dnf, or remove the package first"
     fi

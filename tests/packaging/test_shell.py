@@ -65,3 +65,23 @@ def test_the_command_that_uninstalls_can_be_pasted(name: str, tmp_path: Path) ->
     printed = subprocess.check_output(["sh", "-c", functions, script], text=True)
     command = printed.rstrip("\n").rpartition("\n")[2].partition("uninstall  ")[2]
     assert shlex.split(command) == ["sh", str(script), "--uninstall"]
+
+
+@pytest.mark.parametrize(
+    ("status", "is_refused"),
+    [("installed", True), ("unpacked", True), ("config-files", False), ("", False)],
+)
+def test_the_installer_overwrites_no_file_of_the_package(
+    status: str, is_refused: bool, tmp_path: Path
+) -> None:
+    """Also if that could not be configured, as when a package that it needs cannot be installed."""
+    query = tmp_path / "dpkg-query"
+    query.write_text(f"#!/bin/sh\nprintf '%s' '{status}'\ntest -n '{status}'\n")
+    query.chmod(0o755)
+    script = ROOT / "systemd" / "install.sh"
+    functions = script.read_text().replace('\nmain "$@"\n', "\nrefuse_package\n")
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["sh", "-c", functions, script], env=environment, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert ("the Debian package oomguard is installed" in done.stderr) == is_refused
