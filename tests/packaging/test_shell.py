@@ -85,3 +85,16 @@ def test_the_installer_overwrites_no_file_of_the_package(
         ["sh", "-c", functions, script], env=environment, stderr=subprocess.PIPE, text=True, check=False
     )
     assert ("the Debian package oomguard is installed" in done.stderr) == is_refused
+
+
+def test_the_installer_starts_the_service_on_a_host_without_journald(tmp_path: Path) -> None:
+    """Another program may do the logging. What follows in the script is done all the same."""
+    for name, script in (("systemctl", "exit 0"), ("journalctl", "echo no journald >&2; exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    installer = ROOT / "systemd" / "install.sh"
+    start = "\nhas_systemd() { :; }\nis_upgrade=no\nstart_service\nsay next\n"
+    functions = installer.read_text().replace('\nmain "$@"\n', start)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    printed = subprocess.check_output(["sh", "-c", functions, installer], env=environment, text=True)
+    assert printed.endswith("\noomguard: next\n")
