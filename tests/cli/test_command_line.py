@@ -14,6 +14,7 @@ from oomguard.__main__ import main
 from oomguard.cli.main import VERBS, build_parser, run_verb
 from oomguard.cli.verb import Parser, Verb
 from oomguard.core.policy import DEFAULT_PATH
+from oomguard.reconcile.state_folder import RUN_FOLDER
 from oomguard.report.events import EVENTS
 from running import as_user
 
@@ -213,6 +214,21 @@ def test_the_default_policy_is_the_same_file_however_it_is_written(
     for path, meant in (("oomguard.yaml", True), ("/etc//oomguard.yaml", True), ("x/oomguard.yaml", False)):
         options = parser.parse_args([*words.split(), "--policy", path])
         assert (options.policy == DEFAULT_PATH) is meant
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["check", "plan", "apply", "run", "restore", "status", "explain 1", "rank", "advise", "history"],
+)
+def test_the_state_folder_of_the_host_is_the_same_however_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """A shell completes it with a slash. What survives a reboot is not in it, as it is in any other."""
+    monkeypatch.chdir("/run")
+    parser = build_parser()
+    for path, meant in (("oomguard", True), ("/run/oomguard/", True), ("/run/other", False)):
+        options = parser.parse_args([*words.split(), "--state-dir", path])
+        assert (options.state_dir == RUN_FOLDER) is meant
 
 
 def test_run_does_not_read_standard_input() -> None:

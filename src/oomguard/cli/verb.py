@@ -87,6 +87,11 @@ def policy_path(text: str) -> str:
     return DEFAULT_PATH if os.path.abspath(text) == DEFAULT_PATH else text
 
 
+def state_folder(text: str) -> str:
+    """Return the path of a state folder: the host's has its lasting files however it is written."""
+    return RUN_FOLDER if os.path.abspath(text) == RUN_FOLDER else text
+
+
 SHARED: dict[str, dict[str, Any]] = {
     "--policy": {
         "metavar": "FILE",
@@ -97,6 +102,7 @@ SHARED: dict[str, dict[str, Any]] = {
     },
     "--state-dir": {
         "metavar": "DIR",
+        "type": state_folder,
         "default": RUN_FOLDER,
         "help": "folder for ledger, lock and status file (default: %(default)s)",
     },
