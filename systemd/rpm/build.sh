@@ -18,18 +18,21 @@ spec=$tree/systemd/rpm/oomguard.spec
 # shellcheck source=/dev/null
 . "$tree/systemd/fetch.sh"
 
+usage() {
+    sed -n '4s/^# *//p' "$0" >&2
+    exit 2
+}
+
 output=$tree/dist bundle=no
 while [ $# -gt 0 ]; do
     case $1 in
         --bundle) bundle=yes ;;
         --output)
+            [ $# -ge 2 ] || usage
             output=$2
             shift
             ;;
-        *)
-            sed -n '4s/^# *//p' "$0" >&2
-            exit 2
-            ;;
+        *) usage ;;
     esac
     shift
 done
@@ -50,4 +53,7 @@ rpmbuild -bb --nodeps --define "_topdir $work" --define "_rpmdir $work/built" "$
     exit 1
 }
 mkdir -p "$output"
-find "$work/built" -name '*.rpm' -exec cp {} "$output" \; -exec basename {} \; | sed "s|^|$output/|"
+for package in "$work"/built/*/*.rpm; do
+    cp "$package" "$output"
+    printf '%s\n' "$output/${package##*/}"
+done

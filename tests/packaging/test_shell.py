@@ -55,6 +55,14 @@ def test_what_builds_runs_no_python_of_the_working_directory(script: str, tmp_pa
     assert not (tmp_path / "was-run").exists()
 
 
+@pytest.mark.parametrize("script", ["debian/build.sh", "rpm/build.sh"])
+def test_an_option_without_its_value_is_answered_by_the_usage(script: str) -> None:
+    """And not by the shell, which names a variable."""
+    command = ["sh", str(ROOT / "systemd" / script), "--output"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "build.sh [--bundle] [--output DIR]\n")
+
+
 @pytest.mark.parametrize("name", ["oomguard-0.1.0", "my downloads", "it's & $HOME"])
 def test_the_command_that_uninstalls_can_be_pasted(name: str, tmp_path: Path) -> None:
     """Wherever the release was unpacked."""
