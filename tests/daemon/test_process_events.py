@@ -261,6 +261,33 @@ def test_programs_that_ended_before_they_were_checked_are_forgotten_before_the_n
     assert executed[6] == 1
 
 
+def test_what_was_known_of_ended_processes_is_forgotten_before_the_next_pass(
+    subscription: Subscription, proc: FakeProc
+) -> None:
+    """A rule may keep any number of short programs as they are, so that nothing is inherited from them."""
+    (proc.root / "6").mkdir()
+    managed = subscription.work.reconciler.managed
+    for first in range(100, 4 * DESCENDANTS_LIMIT, 5_000):
+        for pid in (6, *range(first, first + 5_000)):
+            managed.ledger.known_of(Identity(pid, 1)).rule = 0
+        subscription.receive()
+        assert len(managed.known) <= DESCENDANTS_LIMIT / 2 + 5_000
+    assert managed.known[6].rule == 0
+
+
+def test_whose_floor_was_checked_is_forgotten_before_the_next_pass(
+    subscription: Subscription, proc: FakeProc
+) -> None:
+    """While a rule protects, the children of orphans are checked, of which any user can have any number."""
+    (proc.root / "6").mkdir()
+    inheritance = subscription.work.reconciler.inheritance
+    for first in range(100, 4 * DESCENDANTS_LIMIT, 5_000):
+        inheritance._floor_checked.update(dict.fromkeys((6, *range(first, first + 5_000)), 1))
+        subscription.receive()
+        assert len(inheritance._floor_checked) <= DESCENDANTS_LIMIT + 5_000
+    assert inheritance._floor_checked[6] == 1
+
+
 def test_resets_of_more_than_a_second_ago_are_forgotten_before_the_next_pass(
     subscription: Subscription,
 ) -> None:

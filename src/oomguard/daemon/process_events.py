@@ -162,7 +162,7 @@ class ProcessEvents:
         pids = self._reconciler.procfs.pids()
         # A process that has forked and ended is not in the list; only the fork event shows its child.
         self._reconciler.keep_only({*pids, *self.follow_children()})
-        self._weight_limit = max(DESCENDANTS_LIMIT, 2 * self._reconciler.managed.weight)
+        self._weight_limit = max(DESCENDANTS_LIMIT, 2 * self._reconciler.weight)
         return pids
 
     def _forked(self, parent: int, child: int, at_ns: int) -> None:
@@ -199,7 +199,7 @@ class ProcessEvents:
         connector.changed.clear()
         if connector.has_forks or reconciler.managed.is_needed:
             self.follow_forks()
-        if reconciler.managed.weight > self._weight_limit:
+        if reconciler.weight > self._weight_limit:
             self.forget_ended()
 
     def _check_muted(self, now: float) -> None:

@@ -29,6 +29,11 @@ class Inheritance:
         self._floor_checked: dict[int, int] = {}
         """By pid, the inode of a process whose floor is known not to be inherited, which never changes."""
 
+    @property
+    def weight(self) -> int:
+        """How much is remembered that only `keep_only` forgets."""
+        return len(self._by_parent) + len(self._floor_checked)
+
     def keep_only(self, pids: Set[int]) -> None:
         """Ask parents again, and forget every process that is not among `pids`."""
         self._by_parent.clear()

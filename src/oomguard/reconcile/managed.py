@@ -86,9 +86,10 @@ class ManagedProcesses:
     def weight(self) -> int:
         """How many descendants there are, or as much else that only `keep_only` forgets.
 
-        Programs that ended before they were examined, and resets, which matter for a second.
+        What was known about processes that ended, programs that ended before they were examined, and resets,
+        which matter for a second.
         """
-        return max(len(self.descents), len(self.executed), 4 * len(self._reset_until))
+        return max(len(self.descents), 2 * len(self.known), len(self.executed), 4 * len(self._reset_until))
 
     @property
     def rule_of(self) -> dict[int, int]:

@@ -83,6 +83,11 @@ class Reconciler:
         self.keep_only(set(pids))
         yield from self.procfs.processes(pids)
 
+    @property
+    def weight(self) -> int:
+        """How many descendants there are, or as much else that only `keep_only` forgets."""
+        return max(self.managed.weight, self.inheritance.weight)
+
     def keep_only(self, pids: Set[int]) -> None:
         """Forget every process that is not among `pids`, which contains all earlier forks."""
         self.managed.keep_only(pids)
