@@ -91,6 +91,23 @@ def test_who_chose_another_value_keeps_no_floor_when_the_rule_is_gone(host: Host
     assert host.state == (chosen, 0)
 
 
+def test_a_floor_that_a_rule_moved_after_it_was_checked_is_checked_again(host: Host) -> None:
+    """Without events, passes alone find that a user's program came under the rule, and left it."""
+    rule = Rule(0, (b"worker",), Terms(Value("exact", -900), trust="name"), "p.yaml", 1)
+    host.reconciler.adopt(Policy(rules=(rule,)))
+    host.proc.process(Process(Identity(PID, PID), b"other", uid=1000))
+    host.ledger.record_protection(-900, "", 0, 1)  # of a process that it may have inherited from
+    assert list(host.reconciler.everything("resync", 0.0)) == []
+    assert host.kernel.refused == [PID]
+    host.proc.rename(PID, b"worker")
+    assert len(list(host.reconciler.everything("resync", 0.0))) == 1
+    assert host.state == (-900, -900)
+    host.proc.set_oom_score_adj(PID, 5)
+    host.proc.rename(PID, b"other")
+    assert len(list(host.reconciler.everything("resync", 0.0))) == 1
+    assert host.state == (5, 0)
+
+
 def test_a_refused_name_hides_no_inherited_floor(host: Host) -> None:
     """A child that may run a program called as its parent, which a rule must not protect for its user."""
     host.give(-900)

@@ -239,6 +239,18 @@ def test_a_process_whose_floor_was_checked_is_checked_again_when_it_becomes_a_us
     assert host.kernel.floor(11) == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_who_becomes_a_users_without_an_event_has_its_floor_checked_again(host: Host) -> None:
+    """Events may be lost, and where there are none, passes alone find it."""
+    host.start(11, b"job", value=0, cgroup=SESSION)
+    host.kernel.floors[11] = -900
+    assert host.sweep() == []
+    host.proc.process(Process(Identity(11, 2), b"job", uid=1000, cgroup=SESSION))
+    os.chown(host.proc.root / "11", 1000, -1)
+    assert len(host.sweep()) == 1
+    assert host.kernel.floor(11) == 0
+
+
 def test_a_floor_that_could_not_be_raised_is_tried_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger had no room for its entry."""
     host.start(11, b"job", uid=1000, value=0, cgroup=SESSION)

@@ -120,6 +120,10 @@ class _Handle(ProcessHandle):
     def inode(self) -> int:
         return self.pid
 
+    @property
+    def effective_uid(self) -> int:
+        return self.uid
+
     def spender(self) -> Spender:
         return Spender(self.budget_key, is_root=self.uid == 0)
 

@@ -288,8 +288,7 @@ class ProcessHandle:
 
         In a thread, unless the process is of the host's root: see `slow_reads`.
         """
-        # The folder's owner is the effective uid (fs/proc/base.c:task_dump_owner).
-        if os.fstat(self.fd).st_uid == 0 and self._is_in_hosts_cgroup:
+        if self.effective_uid == 0 and self._is_in_hosts_cgroup:
             return read_whole(self.fd, path)
         return self.procfs.pinning_reads.call(self.fd, lambda fd: read_whole(fd, path), self._owner, path)
 
@@ -373,7 +372,7 @@ class ProcessHandle:
         Only where no container lives: whether this is one's root would take `status`.
         """
         cgroup = self._read_cgroup() or _UNKNOWN
-        owner = os.fstat(self.fd).st_uid
+        owner = self.effective_uid
         if owner != 0 or self.in_user_namespace:  # in one, root may be anybody
             return budget_key(cgroup, owner or NOBODY)
         return "" if _is_hosts(cgroup) else budget_key(cgroup, owner)
@@ -411,11 +410,16 @@ class ProcessHandle:
 
     @property
     def likely_uid(self) -> int:
-        """The real uid; while its user makes `status` too slow, the effective one, which owns the folder."""
+        """The real uid; while its user makes `status` too slow, the effective one."""
         try:
             return self.uid
         except UnknownFactError:
-            return os.fstat(self.fd).st_uid  # fs/proc/base.c:task_dump_owner
+            return self.effective_uid
+
+    @property
+    def effective_uid(self) -> int:
+        """The effective uid, which owns the folder (fs/proc/base.c:task_dump_owner)."""
+        return os.fstat(self.fd).st_uid
 
     @property
     def saved_uid(self) -> int:

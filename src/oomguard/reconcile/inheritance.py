@@ -27,7 +27,8 @@ class Inheritance:
         self._by_parent: dict[tuple[int, int], Entry | None] = {}
         """What parents showed in this pass: by pid, the entry that its children with a value have it from."""
         self._floor_checked: dict[int, int] = {}
-        """By pid, the inode of a process whose floor is known not to be inherited, which never changes."""
+        """By pid, the hash of inode and effective uid of a process whose floor is known not to be inherited,
+        which stays so while these do."""
 
     @property
     def weight(self) -> int:
@@ -70,8 +71,8 @@ class Inheritance:
     def may_have_floor(self, handle: ProcessHandle, *, in_pass: bool) -> bool:
         """Return whether a process may have a floor below 0 from us, although its value is 0 or more.
 
-        Answered once for each process: later, only a privileged process can give it such a floor. Raises
-        UnknownFactError.
+        Answered once for each process and user: later, only a privileged process can give it such a floor, or
+        we do (`check_floor_again`). Raises UnknownFactError.
         """
         descent = self._managed.descents.get(handle.pid, UNRELATED)
         origin = descent.origin
@@ -86,20 +87,21 @@ class Inheritance:
         if not protections and not is_moved:
             return False
         try:
-            if self._floor_checked.get(handle.pid) == handle.inode or handle.read_oom_score_adj() < 0:
+            seen = hash((handle.inode, handle.effective_uid))
+            if self._floor_checked.get(handle.pid) == seen or handle.read_oom_score_adj() < 0:
                 return False
             may_have = (
                 not self._matching.is_trusted(handle)
                 and not handle.may_lower_itself
                 and (is_moved or protections.origin(JUST_BELOW_ZERO, self._holder(handle)) is not None)
             )
-            self._floor_checked[handle.pid] = handle.inode
+            self._floor_checked[handle.pid] = seen
         except (*GONE, HIDDEN):
             return False
         return may_have
 
     def check_floor_again(self, pid: int) -> None:
-        """Check the floor of a process again, which could not be raised."""
+        """Check the floor of a process again: it could not be raised, or a write may have moved it."""
         self._floor_checked.pop(pid, None)
 
     def from_fork(self, pid: int) -> Entry | None:

@@ -259,6 +259,7 @@ class Reconciler:
             self.managed.on_denied(handle.pid)
             self.backoff.denied(change.identity, change.after, now)
         elif outcome.result == "applied":
+            self.inheritance.check_floor_again(handle.pid)
             if change.rule is None:
                 entry = entry or self.managed.descents.get(handle.pid, UNRELATED).origin
                 last = entry or Entry(change.own, change.before, moved_floor=change.moved_floor)
