@@ -419,3 +419,24 @@ def test_what_was_read_of_the_program_before_decides_nothing(
     wait_until(has_answered, "an answer")
     reconciler.managed.executed[20] = time.monotonic_ns()
     assert due(reconciler) == []
+
+
+@pytest.mark.parametrize("own", [0, 800])
+def test_a_program_that_could_not_be_read_when_it_was_run_is_judged_by_itself_later(
+    proc: FakeProc, tmp_path: Path, own: int
+) -> None:
+    """Until then, the rule that raised the one before it applies; it left that by an exec, not by a name."""
+    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, oom_score_adj=own))
+    mute = Mute()
+    rules = f"- {{name: hog, oom_score_adj: 800}}\n- {{name: {LONG}, oom_score_adj: {{at_least: 300}}}}\n"
+    reconciler = Reconciler(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root), mute))
+    assert len([*reconciler.everything("start", 0.0)]) == (own == 0)
+    proc.rename(20, COMM)
+    (proc.root / "20/cmdline").write_bytes(LONG.encode() + b"\0")
+    proc.set_oom_score_adj(20, 800)
+    reconciler.managed.executed[20] = 1
+    assert [*reconciler.everything("resync", 1.0)] == []
+    mute.answers = True
+    list(reconciler.everything("resync", 2.0))
+    assert value(proc, 20) == (300 if own == 0 else 800)
+    assert not [one for one in reconciler.managed.known.values() if one.is_held]

@@ -210,7 +210,7 @@ class Reconciler:
         except OSError as error:
             self._not_read(error)
             return None
-        if handle.pid in managed.executed and handle.pid not in managed.postponed:
+        if handle.pid in managed.executed and finding.unknown is None:
             managed.on_examined(handle.pid)
         return finding.decision
 
