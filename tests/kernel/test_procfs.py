@@ -129,6 +129,23 @@ def test_the_start_time_is_in_ticks_since_boot(real: Procfs, child: "subprocess.
     assert now - 10 < started <= now + 0.02
 
 
+def test_the_own_process_is_known_on_a_host_that_is_too_busy_to_read_others(
+    real: Procfs, procfs: Procfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon asks for it as it starts; in a container, stat is read in a thread."""
+    own = real.identity(os.getpid())
+
+    def busy(*_: object) -> None:
+        raise UnknownFactError("this host is too busy to read it", is_transient=True)
+
+    monkeypatch.setattr("oomguard.kernel.procfs._is_hosts", lambda _: False)
+    monkeypatch.setattr(real.pinning_reads, "call", busy)
+    with pytest.raises(UnknownFactError):
+        real.identity(os.getpid())
+    assert real.own_identity() == own
+    assert procfs.own_identity() == Identity(os.getpid(), 0), "no process of this tree"
+
+
 def test_the_kernel_itself_has_a_boot_id(real: Procfs) -> None:
     """It is a UUID with nothing around it."""
     assert len(real.boot_id()) == 36

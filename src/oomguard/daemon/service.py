@@ -11,7 +11,6 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.host import changes
 from oomguard.core.overcommit import KNOBS, MODE, STRICT, demand_kib
 from oomguard.core.policy import Policy, emptied
-from oomguard.core.process import Identity
 from oomguard.core.rule import Rule
 from oomguard.core.text import counted, printable, span
 from oomguard.daemon.ceiling import LIMIT_PERCENT
@@ -63,7 +62,7 @@ class Service:
         self.reporter = Reporter(sink)
         self.notifier = Notifier(self.loop)
         self.degradations = Degradations(self.reporter)
-        self._identity = self.procfs.identity(os.getpid()) or Identity(os.getpid(), 0)
+        self._identity = self.procfs.own_identity()
         self.status = StatusWriter(
             self.loop, folder, self.procfs, self._identity, self.reporter, self.degradations
         )

@@ -152,6 +152,16 @@ class Procfs:
             except (*GONE, HIDDEN):  # hidden: with hidepid=1, it just became another user's
                 return None
 
+    def own_identity(self) -> Identity:
+        """Return the identity of this process, read without a thread: nobody else can delay that.
+
+        The start time is 0 if it is not in this tree.
+        """
+        try:
+            return Identity(os.getpid(), parse_stat(self.read("self/stat")).start_time_ticks)
+        except FileNotFoundError:
+            return Identity(os.getpid(), 0)
+
     def process_of_thread(self, tid: str) -> int | None:
         """Return the pid of the process that has a thread with this id (digits), None if none has.
 
