@@ -286,6 +286,21 @@ def test_a_child_with_a_rule_of_its_own_cannot_keep_more_either(host: Host, *, t
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (0, 0)
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["its fork was told of", "its parent tells"])
+def test_a_child_that_raised_itself_keeps_no_floor_under_a_rule_of_its_own(host: Host, *, told: bool) -> None:
+    """It would lower itself to that later, and the rule allows what it chose itself."""
+    host.give(-900)
+    family(host, started=host.kernel.now_ticks(), value=0)
+    host.kernel.floors[11] = -900
+    host.reconciler.managed.asks_parents = not told
+    if told:
+        host.reconciler.managed.on_fork(PID, 11, 0)
+    host.reconciler.process(11, "exec", 0.0)
+    assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (-500, -500)
+    host.give(-900)
+    assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (0, 0)
+
+
 @pytest.mark.parametrize("has_rule", [True, False])
 def test_a_child_that_started_before_its_parent_was_set_has_its_own_value(
     host: Host, *, has_rule: bool

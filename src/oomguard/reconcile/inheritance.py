@@ -7,6 +7,7 @@ them, living parents show it, and for values below 0 the evidence of `core.prote
 from collections.abc import Set
 from contextlib import suppress
 
+from oomguard.core.change import SetOomScoreAdj
 from oomguard.core.entry import Entry
 from oomguard.core.protection import JUST_BELOW_ZERO, Holder, home_service, inherited
 from oomguard.kernel.proc_files import GONE, HIDDEN
@@ -80,25 +81,48 @@ class Inheritance:
             self._floor_checked.pop(handle.pid, None)  # another user's by now, or another process
             if origin is None or not descent.is_certain:
                 return False
-        # Protections do not show a floor that the process itself had from a rule, as it started before; the
-        # entry that it had then does.
         is_moved = origin is not None and origin.moved_floor
-        protections = self._ledger.protections
-        if not protections and not is_moved:
+        if not self._ledger.protections and not is_moved:
             return False
         try:
             seen = hash((handle.inode, handle.effective_uid))
             if self._floor_checked.get(handle.pid) == seen or handle.read_oom_score_adj() < 0:
                 return False
-            may_have = (
-                not self._matching.is_trusted(handle)
-                and not handle.may_lower_itself
-                and (is_moved or protections.origin(JUST_BELOW_ZERO, self._holder(handle)) is not None)
-            )
+            may_have = self._may_have_ours(handle, is_moved=is_moved)
             self._floor_checked[handle.pid] = seen
         except (*GONE, HIDDEN):
             return False
         return may_have
+
+    def must_move_floor(self, change: SetOomScoreAdj, handle: ProcessHandle) -> bool:
+        """Return whether a rule lowers a process to a value above a floor that it may have from us.
+
+        Otherwise it could lower itself to that floor later. Raises UnknownFactError.
+        """
+        is_lowered = change.rule is not None and change.after < min(0, change.own)
+        if not is_lowered or change.moved_floor or change.obstacle is not None:
+            return False
+        origin = self._managed.descents.get(handle.pid, UNRELATED).origin
+        is_moved = origin is not None and origin.moved_floor
+        if not self._ledger.protections and not is_moved:
+            return False
+        with suppress(*GONE, HIDDEN):
+            return self._may_have_ours(handle, is_moved=is_moved)
+        return False
+
+    def _may_have_ours(self, handle: ProcessHandle, *, is_moved: bool) -> bool:
+        """Return whether a floor below 0 may be from us: `is_moved` is what the entry of its origin says.
+
+        Protections do not show a floor that the process itself had from a rule, as it started before; the
+        entry that it had then does.
+        """
+        return (
+            not self._matching.is_trusted(handle)
+            and not handle.may_lower_itself
+            and (
+                is_moved or self._ledger.protections.origin(JUST_BELOW_ZERO, self._holder(handle)) is not None
+            )
+        )
 
     def check_floor_again(self, pid: int) -> None:
         """Check the floor of a process again: it could not be raised, or a write may have moved it."""

@@ -251,6 +251,8 @@ class Reconciler:
                     return _contended(change, f"the processes of {user} keep rewriting their values")
                 if self.backoff.must_wait(change.identity, now):
                     return _contended(change, _REWRITTEN.format("it"))
+        if self.inheritance.must_move_floor(change, handle):
+            change = change._replace(moved_floor=True)
         entry, now_ticks = self.managed.known.get(handle.pid, NOTHING).entry, self.procfs.now_ticks()
         outcome = apply_oom_score_adj(
             change, handle, self.ledger, now_ticks=now_ticks, privilege=self.privilege
