@@ -310,6 +310,26 @@ def test_a_ledger_that_was_removed_with_its_folder_is_whole_again(folder: StateF
     ledger.close()
 
 
+def test_without_a_folder_nothing_more_is_recorded_until_there_is_one(folder: StateFolder) -> None:
+    """What would be written to a file that nobody finds could not be restored."""
+    ledger = open_ledger(folder, boot_id="b", is_alive=lambda _: True)
+    ledger.record(Identity(10, 1), Entry(0, 5))
+    shutil.rmtree(folder.path)
+    Path(folder.path).write_text("x")  # as where the folders above are read-only
+    ledger.flush()
+    with pytest.raises(OSError, match=folder.path) as caught:
+        ledger.record(Identity(11, 1), Entry(0, 6))
+    assert caught.value.errno == errno.ESTALE
+    assert ledger.entry(Identity(11, 1)) is None
+    Path(folder.path).unlink()
+    ledger.record(Identity(11, 1), Entry(0, 6))
+    found = read_ledger(folder, boot_id="b")
+    assert (found.ignored_lines, found.processes) == (0, {Identity(11, 1): Entry(0, 6)})
+    ledger.compact()
+    assert read_ledger(folder, boot_id="b").processes.keys() == {Identity(10, 1), Identity(11, 1)}
+    ledger.close()
+
+
 def test_a_folder_that_was_moved_is_made_anew_with_its_ledger(folder: StateFolder, tmp_path: Path) -> None:
     """Or a second daemon could start beside this one, and a restore would find nothing."""
     folder.lock()

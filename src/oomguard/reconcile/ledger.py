@@ -129,11 +129,16 @@ class Ledger:
             self.set_entry(name, entry._replace(is_written=True))
 
     def flush(self) -> None:
-        """Write what is pending, and the whole file again if readers would not find it (removed, moved)."""
-        if self._folder is None or self._fd < 0:
+        """Write what is pending, and the whole file again if readers would not find it (removed, moved).
+
+        While that fails, nothing can be recorded, and so nothing is changed.
+        """
+        if self._folder is None:
             return
         with suppress(OSError):  # retried at the next flush
-            if not self._folder.has(_FILE, self._fd):
+            if self._fd < 0 or not self._folder.has(_FILE, self._fd):
+                self._is_stale = True
+                self._close_file()
                 self._rewrite()
             elif self._unconfirmed is not None:
                 self._append_text(_text(self._unconfirmed, self.entry(self._unconfirmed)))
@@ -219,8 +224,10 @@ class Ledger:
                 self._rewrite()  # what is written again and again between two passes must not fill /run
         if self._fd < 0:
             self._fd = self._folder.open_file(_FILE, os.O_WRONLY | os.O_APPEND)
+        line = self._header() if self._is_stale and not os.fstat(self._fd).st_size else b""  # it is new
         missing = self._unwritten
-        line = b"" if missing is None else _line(_text(missing, self.entry(missing)), self._seed)
+        if missing is not None:
+            line += _line(_text(missing, self.entry(missing)), self._seed)
         line += _line(text, self._seed)
         written = os.write(self._fd, line)
         if written != len(line):
@@ -232,8 +239,7 @@ class Ledger:
 
     def _rewrite(self) -> None:
         assert self._folder is not None
-        header = json.dumps({"version": _VERSION, "boot_id": self._boot_id}).encode("ascii")
-        content, lines = bytearray(_line(header)), 1
+        content, lines = bytearray(self._header()), 1
         for text in self._texts():
             content += _line(text, self._seed)
             lines += 1
@@ -242,6 +248,9 @@ class Ledger:
         self._unconfirmed = self._unwritten = None
         self._close_file()
         self._fd = self._folder.open_file(_FILE, os.O_WRONLY | os.O_APPEND)
+
+    def _header(self) -> bytes:
+        return _line(json.dumps({"version": _VERSION, "boot_id": self._boot_id}).encode("ascii"))
 
     def _texts(self) -> Iterator[bytes]:
         """Yield what the file must have, one by one: a list for 10,000 processes takes more than the file."""
