@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from oomguard.kernel.host_file import find
+from oomguard.kernel.host_file import find, find_program, is_users_mount
 
 USER = 23456
 
@@ -90,9 +90,55 @@ def test_what_automount_has_mounted_is_looked_at(folder: Path) -> None:
     assert find(str(folder / "other" / "x"), mounted) is None
 
 
+SYSTEM = """\
+25 1 8:2 / / rw - ext4 /dev/sda2 rw
+26 25 0:5 / /run rw,nosuid,nodev - tmpfs tmpfs rw
+27 25 8:2 /nix/store /nix/store ro,nosuid,nodev - ext4 /dev/sda2 rw
+28 25 7:1 / /snap/x ro,nodev - squashfs /dev/loop1 ro
+29 25 8:9 / /home rw,nosuid - ext4 /dev/sda9 rw
+"""
+STICK = "31 26 8:17 / /run/media/alice/my\\040stick rw,nosuid,nodev - ext4 /dev/sdb1 rw\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_users"),
+    [
+        ("/usr/sbin/sshd", False),
+        ("/nix/store/x/bin/sshd", False),  # the file system of /, shown once more
+        ("/snap/x/bin/sshd", False),
+        ("/homes/sshd", False),
+        ("/run/media/alice/my stick/sshd", True),
+        ("/run/media/alice/other/sshd", True),
+        ("/home/alice/sshd", True),
+    ],
+)
+def test_what_a_user_may_have_mounted_is_not_roots(path: str, *, is_users: bool) -> None:
+    """A disk of one's own has any files, of any owner: udisks mounts it without a password, but `nosuid`."""
+    assert is_users_mount(path, (SYSTEM + STICK).encode().splitlines()) is is_users
+    assert not is_users_mount(path, []), "a tree without mounts"
+
+
+def test_a_program_of_roots_on_a_users_disk_vouches_for_nothing(folder: Path) -> None:
+    """It is the host's file at that path, and root's by its owner."""
+    copy = folder / "bin" / "sleep"
+    copy.write_bytes(Path("/bin/sleep").read_bytes())
+    copy.chmod(0o755)
+    stick = SYSTEM + STICK.replace("/run/media/alice/my\\040stick", str(folder))
+    with subprocess.Popen([copy, "60"]) as process:
+        fd = os.open(f"/proc/{process.pid}", os.O_RDONLY)
+        for mounts_of_init, is_roots in ((SYSTEM.replace("nosuid", "rw"), True), (stick, False)):
+            lines = mounts_of_init.encode().splitlines()
+            program = find_program(fd, "exe", MOUNTINFO.read_bytes().splitlines(), lines)
+            assert program is not None
+            assert program.is_hosts
+            assert program.only_root_changes is is_roots
+        os.close(fd)
+        process.kill()
+
+
 LOOK = """
 import os, sys
-from oomguard.kernel.host_file import find
+from oomguard.kernel.host_file import find, find_program, is_users_mount
 path = sys.argv[1]
 print(os.lstat(path) if sys.argv[2] == "plainly" else find(path, open("/proc/self/mountinfo", "rb")))
 """

@@ -37,15 +37,17 @@ def find_memory(raw: bytes) -> Mount | None:
 
 def test_with_version_1_mounted_that_is_where_memory_is() -> None:
     """On a hybrid host the unified hierarchy has no memory controller."""
-    assert find_memory(PIDS + V2 + V1) == Mount("/sys/fs/cgroup/memory", "/", "cgroup", ["rw", "memory"])
-    assert find_memory(PIDS + V2) == Mount("/sys/fs/cgroup/unified", "/", "cgroup2", ["rw", "nsdelegate"])
+    v1 = Mount("/sys/fs/cgroup/memory", "/", "cgroup", ["rw", "memory"], "0:26", ["rw", "nosuid"])
+    v2 = Mount("/sys/fs/cgroup/unified", "/", "cgroup2", ["rw", "nsdelegate"], "0:27", ["rw"])
+    assert find_memory(PIDS + V2 + V1) == v1
+    assert find_memory(PIDS + V2) == v2
     assert find_memory(PIDS) is None
 
 
 def test_a_mount_point_with_a_space_is_found() -> None:
     """The kernel escapes it."""
     raw = b"31 20 0:27 /k\\134x /mnt/c\\040g rw - cgroup2 none rw\n"
-    assert find_memory(raw) == Mount("/mnt/c g", "/k\\x", "cgroup2", ["rw"])
+    assert find_memory(raw) == Mount("/mnt/c g", "/k\\x", "cgroup2", ["rw"], "0:27", ["rw"])
 
 
 def make(mount: Path, path: str, **files: str) -> None:

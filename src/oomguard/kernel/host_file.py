@@ -16,7 +16,9 @@ class HostFile(NamedTuple):
 
     status: os.stat_result
     only_root_changes: bool
-    """Whether only root can write or replace it: root owns it and all folders above."""
+    """Whether only root can write or replace it: root owns it and all folders above.
+
+    In a file system that a user brought, this only says what is in it: see `is_users_mount`."""
 
 
 def read_exe(process: int, file: str) -> str | None:
@@ -31,10 +33,13 @@ def read_exe(process: int, file: str) -> str | None:
         return None
 
 
-def find_program(process: int, file: str, mounts: Iterable[bytes]) -> Program | None:
+def find_program(
+    process: int, file: str, mounts: Iterable[bytes], init_mounts: Iterable[bytes]
+) -> Program | None:
     """Return what the process runs, and whether that is the host's file at this path; None as for `read_exe`.
 
-    `mounts` are the lines of the reader's own mountinfo.
+    `mounts` are the lines of the reader's own mountinfo, `init_mounts` those of PID 1: in a service with
+    NoNewPrivileges=, every mount is `nosuid`.
     """
     try:
         path, running = os.readlink(file, dir_fd=process), os.stat(file, dir_fd=process)
@@ -46,7 +51,8 @@ def find_program(process: int, file: str, mounts: Iterable[bytes]) -> Program | 
     hosts = find(path, mounts)
     if hosts is None or not os.path.samestat(hosts.status, running):
         return Program(path)
-    return Program(path, is_hosts=True, only_root_changes=hosts.only_root_changes)
+    is_roots = hosts.only_root_changes and not is_users_mount(path, init_mounts)
+    return Program(path, is_hosts=True, only_root_changes=is_roots)
 
 
 def find(path: str, mountinfo: Iterable[bytes]) -> HostFile | None:
@@ -83,6 +89,20 @@ def find(path: str, mountinfo: Iterable[bytes]) -> HostFile | None:
     except (OSError, ValueError):  # ValueError: a NUL, or another character that no path can have
         return None
     return HostFile(found, is_roots)
+
+
+def is_users_mount(path: str, mountinfo: Iterable[bytes]) -> bool:
+    """Return whether a user may have mounted the file system of a path, with files that seem to be root's.
+
+    What mount(8), udisks and FUSE mount for users is `nosuid`, and shown by no mount that is not.
+    """
+    device, length, of_root = "", 0, set()
+    for mount in parse_mounts(mountinfo):
+        if "nosuid" not in mount.flags:
+            of_root.add(mount.device)
+        if f"{path}/".startswith(f"{mount.point.rstrip('/')}/") and len(mount.point) >= length:
+            device, length = mount.device, len(mount.point)
+    return device != "" and device not in of_root
 
 
 def only_root_writes(found: os.stat_result) -> bool:

@@ -6,12 +6,17 @@ from oomguard.core.typed import NamedTuple
 
 
 class Mount(NamedTuple):
-    """A mount: its mount point, the folder of the file system it shows, its type and options."""
+    """A mount: its mount point and flags, and the file system's type, options and number.
+
+    `root` is the folder of the file system that it shows.
+    """
 
     point: str
     root: str
     kind: str
     options: list[str]
+    device: str
+    flags: list[str]
 
 
 def parse_mounts(lines: Iterable[bytes]) -> Iterator[Mount]:
@@ -22,8 +27,9 @@ def parse_mounts(lines: Iterable[bytes]) -> Iterator[Mount]:
     for line in lines:
         before, _, after = line.decode("utf-8", "surrogateescape").removesuffix("\n").partition(" - ")
         fields, (kind, _, options, *_) = before.split(" "), (*after.split(" "), "", "", "")
-        if len(fields) > 4:
-            yield Mount(_unescape(fields[4]), _unescape(fields[3]), kind, options.split(","))
+        if len(fields) > 5:
+            device, root, point, flags = fields[2:6]
+            yield Mount(_unescape(point), _unescape(root), kind, options.split(","), device, flags.split(","))
 
 
 def find_cgroups(mounts: Iterable[Mount], controller: str) -> Mount | None:

@@ -538,9 +538,14 @@ class ProcessHandle:
             return None
         file = f"{self._living}exe"
         # A user may mount 1,000 file systems (fusermount3) at paths so long that reading them takes 0.2 s.
-        mounts = self.procfs.own_mounts
-        return self.procfs.slow_reads.call(
-            self.fd, lambda process: find_program(process, file, mounts()), self.spender, "exe"
+        procfs = self.procfs
+        return procfs.slow_reads.call(
+            self.fd,
+            lambda process: find_program(
+                process, file, procfs.own_mounts(), procfs.init_mounts() or procfs.own_mounts()
+            ),
+            self.spender,
+            "exe",
         )
 
     def read(self, path: str) -> bytes:
