@@ -255,7 +255,7 @@ def test_it_names_the_policy_of_the_daemon_if_there_is_no_other(
     for module in ("cli.rank", "core.policy", "diagnose.ranker", "diagnose.this_host"):
         monkeypatch.setattr(f"oomguard.{module}.DEFAULT_PATH", missing)
     used = str(tmp_path / "policy.yaml")
-    status = IDLE._replace(pid=10, start_time_ticks=10, policy=IDLE.policy._replace(files=(used,)))
+    status = IDLE._replace(pid=10, start_time_ticks=10, policy=IDLE.policy._replace(path=used))
     state = tmp_path / "state"
     state.mkdir()
     (state / "status.json").write_bytes(encode_status(status))

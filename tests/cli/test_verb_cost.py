@@ -90,7 +90,7 @@ def test_a_verb_asks_once_what_the_daemon_does(verb: str, has_policy: bool, host
     default = policy if has_policy else policy.with_name("missing.yaml")
     state = Path(host[3])
     state.mkdir()
-    used = IDLE.policy._replace(files=("/srv/other.yaml",))
+    used = IDLE.policy._replace(path="/srv/other.yaml")
     (state / "status.json").write_bytes(
         encode_status(IDLE._replace(pid=100, start_time_ticks=100, policy=used))
     )

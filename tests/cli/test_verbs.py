@@ -725,8 +725,8 @@ def test_a_missing_default_policy_is_an_error_that_names_the_one_in_use(
     monkeypatch.setattr("oomguard.diagnose.this_host.DEFAULT_PATH", f"{tmp_path}/none.yaml")
     asked = ("--policy", f"{tmp_path}/none.yaml")
     assert "or give another file" in oomguard("plan", *asked).err
-    files = (f"{tmp_path}/policy.d/10-a.yaml", str(policy))
-    write_status(tmp_path / "state", Identity(10, 1), policy=IDLE.policy._replace(files=files))
+    used = IDLE.policy._replace(path=str(policy), files=(f"{tmp_path}/policy.d/10-a.yaml",))
+    write_status(tmp_path / "state", Identity(10, 1), policy=used)
     monkeypatch.setattr("oomguard.reconcile.state_folder.RUN_FOLDER", f"{tmp_path}/state")
     for verb in (("plan",), ("explain", "10"), ("check",), ("cat", "--proc", str(proc.root))):
         run = oomguard(*verb, *asked)
@@ -740,10 +740,10 @@ def test_plan_of_one_file_says_that_it_leaves_out_the_running_policy(
     """If the daemon has the host's, and this file drops some of that; a drop-in would add to it."""
     oomguard("apply")
     policy.write_text("rules:\n  - name: crond\n    oom_score_adj: -900\n")
-    write_status(tmp_path / "state", Identity(10, 1), policy=IDLE.policy._replace(files=(str(policy),)))
+    write_status(tmp_path / "state", Identity(10, 1), policy=IDLE.policy._replace(path=str(policy)))
     assert "replace the running policy" not in oomguard("plan").out
-    files = ("/etc/oomguard.yaml", "/usr/lib/oomguard.d/90-default.yaml")
-    write_status(tmp_path / "state", Identity(10, 1), policy=IDLE.policy._replace(files=files))
+    used = IDLE.policy._replace(path="/etc/oomguard.yaml")
+    write_status(tmp_path / "state", Identity(10, 1), policy=used)
     assert f"{policy} would replace the running policy; to add it instead" in oomguard("plan").out
 
 
@@ -863,7 +863,7 @@ def test_status_names_an_empty_policy_and_one_that_it_ignores(
 ) -> None:
     """It shows the daemon's; what it tells to run has the daemon's policy and folder."""
     other = tmp_path / "other.yaml"
-    policy = IDLE.policy._replace(files=(str(other),))
+    policy = IDLE.policy._replace(path=str(other), files=(str(other),))
     write_status(tmp_path / "state", Identity(10, 1), policy=policy)
     empty = f"the policy is empty and changes nothing: {other}\n"
     assert empty in oomguard("status", "--policy", str(other)).out
@@ -875,6 +875,31 @@ def test_status_names_an_empty_policy_and_one_that_it_ignores(
     mine = tmp_path / "mine.yaml"
     ignored = f"oomguard: --policy {mine} is ignored: the daemon uses {other}\n"
     assert oomguard("status", "--policy", str(mine)).err.startswith(ignored)
+
+
+def test_hints_name_the_policy_that_was_asked_for_if_only_its_drop_ins_count(
+    oomguard: Oomguard,
+    proc: FakeProc,
+    policy: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its own file is for other hosts, but without it the daemon would read other drop-ins, or none."""
+    monkeypatch.setenv("COLUMNS", "999")  # or a long temporary path is broken
+    policy.write_text(f"when: {{hostname: elsewhere}}\n{POLICY}")
+    drop_in = tmp_path / "policy.d" / "10.yaml"
+    drop_in.parent.mkdir()
+    drop_in.write_text("rules: [{name: crond, cmdline: nothing-of-it, oom_score_adj: 3}]\n")
+    state, root = tmp_path / "state", proc.root
+    options = f"--policy {policy} --state-dir {state} --proc {root}"
+    assert f"see oomguard explain crond {options}" in " ".join(oomguard("plan").out.split())
+    used = IDLE.policy._replace(path=str(policy), files=(str(drop_in),), rules=1)
+    write_status(state, Identity(10, 1), policy=used)
+    run = oomguard("status")
+    assert (run.err, f"see oomguard plan {options}\n" in run.out) == ("", True)
+    assert overview.run("/etc/oomguard.yaml", str(state), str(root)) == 0
+    assert capsys.readouterr().out.endswith(f"For the policy of the daemon, add --policy {policy}\n")
 
 
 def test_a_file_as_the_state_folder_is_one_error(oomguard: Oomguard, tmp_path: Path) -> None:
@@ -1439,7 +1464,7 @@ def test_without_a_verb_it_shows_the_host_at_one_look(
         capsys.readouterr().out.split()
     )
     policy.write_text("rules: 1\n")
-    mine = IDLE.policy._replace(files=(str(policy),))
+    mine = IDLE.policy._replace(path=str(policy))
     write_status(state, Identity(10, 1), policy=mine, limits=("no events here",))
     assert overview.run(str(policy), str(state), str(proc.root)) == 0
     shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
@@ -1459,7 +1484,7 @@ def test_the_host_at_one_look_says_once_what_is_wrong_with_a_policy(
     faults = (f"{policy}:2:15: must be an integer from 0 to 200 (write one)", f"{policy}:3:8: must be a list")
     for is_known in (False, True):
         if is_known:
-            mine = IDLE.policy._replace(files=(str(policy),), errors=faults)
+            mine = IDLE.policy._replace(path=str(policy), errors=faults)
             write_status(state, Identity(10, 1), policy=mine)
         assert overview.run(str(policy), str(state), str(proc.root)) == 0
         shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]

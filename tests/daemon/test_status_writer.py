@@ -234,8 +234,9 @@ def test_policy_files_are_named_for_readers_in_any_folder(
 ) -> None:
     """`run --policy my.yaml`: a hint of `explain` in another folder must name a file that is there."""
     monkeypatch.chdir(tmp_path)
-    policy = Policy(files=("my.yaml", "/etc/p.yaml", "<stdin>"))
+    policy = Policy(path="my.yaml", files=("my.yaml", "/etc/p.yaml", "<stdin>"))
     found = writer.collect(Reconciler(policy, Ledger(), procfs), Matched((), {}, ()))
+    assert found.policy.path == f"{tmp_path}/my.yaml"
     assert found.policy.files == (f"{tmp_path}/my.yaml", "/etc/p.yaml", "<stdin>")
 
 

@@ -174,7 +174,8 @@ def _state(folder: Path) -> Path:
     policy = load(str(folder / "oomguard.yaml")).policy
     rules = [rule._replace(file="/etc/oomguard.yaml") for rule in policy.rules]
     digest = hashlib.sha256(POLICY.encode()).hexdigest()
-    policy = policy._replace(files=("/etc/oomguard.yaml",), rules=rules, digest=digest)
+    path = "/etc/oomguard.yaml"
+    policy = policy._replace(path=path, files=(path,), rules=rules, digest=digest)
     reporter = Reporter(StreamSink(io.StringIO()))
     changes = ((1377, b"report-gen", 0, 800, 1), (812, b"postgres", 0, -900, 0), (1402, b"nginx", 0, -500, 2))
     for pid, comm, before, after, rule in changes:

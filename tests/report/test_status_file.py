@@ -23,7 +23,7 @@ from oomguard.report.status_reader import StatusError, decode_status
 from statuses import IDLE
 
 BUSY = IDLE._replace(
-    policy=IDLE.policy._replace(files=("/a", "/b"), errors=("line one", "line two")),
+    policy=IDLE.policy._replace(path="/b", files=("/a", "/b"), errors=("line one", "line two")),
     sysctls=(SysctlStatus("vm.nr_hugepages", 14, 13, "/a:1"),),
     rules=(RuleStatus(2, "name=sshd", "/a:2", "-900", 3),),
     changes=(ChangeCount("oom_score_adj", "exec", "applied", 4),),
@@ -77,7 +77,7 @@ def test_a_newer_daemon_may_write_more_keys() -> None:
         ({"passes": 1 << 64}, "passes: out of range"),
         ({"limits": "none"}, "limits: no list"),
         ({"policy": None}, "policy:  is not a mapping"),
-        ({"policy": {}}, "policy: files is missing"),
+        ({"policy": {}}, "policy: path is missing"),
         ({"rules": [{}]}, "rules: number is missing"),
         ({"sysctls": [{"name": "vm.x", "wanted": 1, "granted": 1, "source": ""}]}, "sysctls: no such sysctl"),
     ],

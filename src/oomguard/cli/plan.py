@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
     nothing = "Nothing to restore." if options.restore else f"Nothing to change ({managed})."
     print_plan(planned, nothing=nothing, is_restore=options.restore, left=left)
     if not options.restore:
-        print_matched(policy.rules, tally, options=policy_option(policy.files) + host.options)
+        print_matched(policy.rules, tally, options=policy_option(policy.path) + host.options)
         for file in policy.left_out:
             print(file)
         drops = any(one.change.cause == "restore" for one in planned)

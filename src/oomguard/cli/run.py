@@ -50,7 +50,7 @@ def _run(options: argparse.Namespace) -> NoReturn:
     if os.geteuid() != 0 and options.state_dir == RUN_FOLDER and not os.access(RUN_FOLDER, os.W_OK):
         raise UsageError(
             "run needs root to manage other users' processes; for your own:",
-            hint=f'oomguard run{policy_option([options.policy])} --state-dir "$XDG_RUNTIME_DIR/oomguard"',
+            hint=f'oomguard run{policy_option(options.policy)} --state-dir "$XDG_RUNTIME_DIR/oomguard"',
         )
     sys.stdout.flush()
     # Block Ctrl-C and reloads until the daemon handles them: a mask survives exec, a handler does not.

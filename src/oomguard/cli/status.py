@@ -3,7 +3,6 @@
 import argparse
 import os
 import shlex
-from collections.abc import Sequence
 
 from oomguard.cli.verb import Verb, add
 from oomguard.core.policy import DEFAULT_PATH
@@ -46,7 +45,7 @@ def _run(options: argparse.Namespace) -> int:
     host = ThisHost(options.state_dir, options.proc)
     seen = observe_status(options.policy, host)
     if options.policy != DEFAULT_PATH and (daemon := seen.daemon) is not None:
-        _say_ignored(options.policy, daemon.policy.files)
+        _say_ignored(options.policy, daemon.policy.path)
     if options.json:
         print_json(
             {
@@ -74,14 +73,12 @@ def _run(options: argparse.Namespace) -> int:
     return NOT_AS_WANTED if options.exit_code and not seen.is_as_wanted(time.monotonic()) else 0
 
 
-def _say_ignored(given: str, files: Sequence[str]) -> None:
+def _say_ignored(given: str, used: str) -> None:
     """Print that --policy has no effect, if it is not the policy that the daemon uses."""
-    from oomguard.core.policy import some_files
     from oomguard.core.text import printable
     from oomguard.report.streams import complain
 
-    if os.path.abspath(given) not in map(os.path.abspath, files):
-        used = printable(some_files(files))
+    if printable(os.path.abspath(given)) != used:
         complain(
             f"oomguard: --policy {printable(given)} is ignored: the daemon uses {used}\n"
             f"  to compare them, run oomguard plan --policy {shlex.quote(printable(given))}"

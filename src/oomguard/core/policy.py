@@ -94,7 +94,10 @@ class Policy(NamedTuple):
     pressure: PressureLimit = PressureLimit()
     recorder: bool = True
     """Whether to record what holds memory."""
+    path: str = ""
+    """The file that was asked for, even if it does not count here, or `-`; "" for a policy within a file."""
     files: tuple[str, ...] = ()
+    """Those that count here, the others are in `left_out`."""
     digest: str = ""
     """SHA-256 over the policy files, in hexadecimal."""
     warnings: int = 0
@@ -132,18 +135,14 @@ class Policy(NamedTuple):
         parts = [f"{self.summary} from {some_files([*map(printable, self.files)])}"]
         parts += [str(one) for one in self.left_out[:_SHOWN_FILES]]
         if self.warnings:
-            check = f"oomguard check --host{policy_option(self.files)}"
+            check = f"oomguard check --host{policy_option(self.path)}"
             parts.append(f"{counted(self.warnings, 'warning')}: see `{check}`")
         return "; ".join(parts)
 
 
-def policy_option(files: Sequence[str]) -> str:
-    """Return the option with which a verb reads these files: ` --policy FILE`, "" for the host's policy."""
-    if not files:
-        return ""
-    last = files[-1]  # drop-ins come before it
-    is_hosts = any(one.path in (last, last.rpartition("/")[0]) for one in layers(DEFAULT_PATH))
-    return "" if is_hosts else f" --policy {shlex.quote(printable(last))}"
+def policy_option(path: str) -> str:
+    """Return the option with which a verb reads this policy: ` --policy FILE`, "" for the host's, or none."""
+    return "" if path in ("", DEFAULT_PATH) else f" --policy {shlex.quote(printable(path))}"
 
 
 def some_files(files: Sequence[str], limit: int = _SHOWN_FILES) -> str:

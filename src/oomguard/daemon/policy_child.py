@@ -37,7 +37,7 @@ class PolicyChild:
     """
 
     def __init__(self, path: str, host: Host | None, *, deadline: float, copy: Copy) -> None:
-        self._hint = f"run `oomguard check{policy_option([path])}` to see why"
+        self._hint = f"run `oomguard check{policy_option(path)}` to see why"
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             os.set_blocking(writer, True)

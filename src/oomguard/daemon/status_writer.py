@@ -146,6 +146,7 @@ class StatusWriter:
 
     def _policy_status(self, policy: Policy) -> status_file.PolicyStatus:
         return status_file.PolicyStatus(
+            path=_absolute(policy.path),
             files=(*map(_absolute, policy.files),),
             digest=policy.digest,
             rules=len(policy.rules),

@@ -52,8 +52,8 @@ def observe_overview(policy: str, host: ThisHost) -> Overview:
         rows.append(("Promised", promised(seen.memory, seen.mode)))
     trouble: list[str] = []
     daemon = seen.daemon
-    option = "" if daemon is None else policy_option(daemon.policy.files)
-    used = daemon.policy.files[-1] if daemon is not None and option else policy
+    option = "" if daemon is None else policy_option(daemon.policy.path)
+    used = daemon.policy.path if daemon is not None and option else policy
     compiled, verb = None, ("plan", "what would change")
     if has_policy(used):
         try:

@@ -59,7 +59,7 @@ def check_policy(path: str, host: ThisHost, *, alone: bool, with_host: bool) -> 
     except PolicyError as error:
         return Checked(name, host.with_policy_in_use(error, path).faults)
     found: Fit | None = None
-    options = policy_option([path]) + host.options
+    options = policy_option(path) + host.options
     if with_host:
         from oomguard.diagnose.host_check import fit  # imported late: most calls do not need it
 

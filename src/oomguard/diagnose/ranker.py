@@ -46,7 +46,7 @@ def open_ranker(policy: Policy | None, host: ThisHost, *, cgroup: str | None = N
     hint = "" if has_policy else hint_at(preview.policy_in_use)
     note = f"{DEFAULT_PATH} is missing, but {hint}" if hint else ""
     memcg = None if cgroup is None else open_memcg(preview.planner.procfs, cgroup)
-    options = policy_option(policy.files if policy else ()) + host.options
+    options = policy_option(policy.path if policy else "") + host.options
     return Ranker(preview, memcg, has_policy=has_policy, note=note, options=options)
 
 

@@ -118,7 +118,7 @@ class ThisHost(NamedTuple):
             complain(f"oomguard: {lost} cannot be read, so some values cannot be restored")
         daemon = self.find_daemon(procfs)
         used = policy_in_use(daemon)
-        if warns and policy.files and not policy_option(policy.files) and (hint := hint_at(used)):
+        if warns and policy.path == DEFAULT_PATH and (hint := hint_at(used)):
             complain(f"oomguard: this is {DEFAULT_PATH}, but {hint}")
         itself = Itself(os.getpid(), None if daemon is None else daemon.identity)
         reconciler = Reconciler(policy, ledger, procfs, itself=itself, promised_peak=self.peak_source())
@@ -227,15 +227,14 @@ def warn_if_hidden(procfs: Procfs) -> bool:
 
 def policy_in_use(daemon: StatusFile | None) -> str:
     """Return the policy of a daemon, "" if none runs."""
-    files = daemon.policy.files if daemon else ()
-    return "" if not files else files[-1] if policy_option(files) else DEFAULT_PATH
+    return "" if daemon is None else daemon.policy.path
 
 
 def hint_at(used: str) -> str:
     """Return the hint to add --policy if `used` is the policy of a daemon, and not the default; else ""."""
     if used in ("", DEFAULT_PATH):
         return ""
-    return f"the daemon uses {printable(used)}: add{policy_option([used])}"
+    return f"the daemon uses {printable(used)}: add{policy_option(used)}"
 
 
 def has_policy(path: str) -> bool:

@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
             _write([json.dumps({"ok": False, "lines": lines})])
             return error.exit_code
         _write([json.dumps({"ok": True, "users_are_local": users.are_local})])
-        _write(encode(loaded.policy._replace(warnings=len(loaded.warnings))))
+        _write(encode(loaded.policy._replace(path=arguments[0], warnings=len(loaded.warnings))))
     except Exception as error:  # noqa: BLE001  # the daemon can use one line, not a traceback
         print(f"reading the policy failed: {type(error).__name__}: {error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the rest of the output fails again at exit

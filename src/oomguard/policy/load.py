@@ -86,7 +86,8 @@ def load(
     faults of all files.
     """
     sources = read(path, alone=alone)
-    return parse(sources, host=host, users=Users() if host else None, trial=trial, lints=lints)
+    policy, faults = parse(sources, host=host, users=Users() if host else None, trial=trial, lints=lints)
+    return Loaded(policy._replace(path=path), faults)
 
 
 def read(path: str, *, alone: bool = False) -> Sources:

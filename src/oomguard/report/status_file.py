@@ -32,8 +32,12 @@ _PATIENCE_SECONDS = 30.0
 
 
 class PolicyStatus(NamedTuple):
-    """The policy in force, and why a newer one was rejected, one fault per line."""
+    """The policy in force, and why a newer one was rejected, one fault per line.
 
+    `path` is the file that the daemon was given, `files` are those that count on this host.
+    """
+
+    path: str
     files: tuple[str, ...]
     digest: str
     rules: int

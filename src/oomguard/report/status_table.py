@@ -37,7 +37,7 @@ def print_status(seen: HostStatus, status: StatusFile, option: str) -> None:
     if not policy.rules and not status.sysctls:
         _line(out, f"the policy is empty and changes nothing: {some_files(policy.files)}", style="yellow")
     _print_values(seen, out)
-    _print_rules(status, out, policy_option(policy.files) + option)
+    _print_rules(status, out, policy_option(policy.path) + option)
     _print_complaints(status, out)
     if status.recent:
         out.print("\nLAST CHANGES", style="bold")
