@@ -102,6 +102,8 @@ NAMES = [event.name for event in EVENTS]
         ("plan --p x", "oomguard plan: no option --p; did you mean --policy or --proc?"),
         ("check --s", "oomguard check: no option --s; did you mean --state-dir or --strict?"),
         ("log --since -1h --lines", "oomguard log: --lines needs a value: --lines N"),
+        ("log --since --json", "oomguard log: --since needs a value: --since TIME"),
+        ("log --since -1h --until -f", "oomguard log: --until needs a value: --until TIME"),
         ("log --event a", f"oomguard log: no event a; use one of {', '.join(NAMES)}, all"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -145,10 +146,10 @@ def one_of(what: str, choices: Sequence[str]) -> Callable[[str], str]:
 
 
 def joined_times(words: list[str]) -> list[str]:
-    """Return `--since -1h` as `--since=-1h`: argparse takes `-1h` for an option."""
+    """Return `--since -1h` as `--since=-1h`: argparse takes `-1h` for an option. `--json` is one."""
     joined: list[str] = []
     for word in words:
-        if joined and joined[-1] in ("--since", "--until") and word.startswith("-"):
+        if joined and joined[-1] in ("--since", "--until") and re.match(r"-[\d.]", word):
             joined[-1] += f"={word}"
         else:
             joined.append(word)
