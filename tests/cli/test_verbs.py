@@ -877,6 +877,16 @@ def test_status_names_an_empty_policy_and_one_that_it_ignores(
     assert oomguard("status", "--policy", str(mine)).err.startswith(ignored)
 
 
+def test_status_counts_what_rules_match_that_the_status_file_does_not_list(
+    oomguard: Oomguard, tmp_path: Path
+) -> None:
+    """It has 1,000 at most: that the others match nothing would be wrong."""
+    policy, rules = IDLE.policy._replace(rules=1002), (RuleStatus(0, "name=a", "/a.yaml:1", "300", 5),)
+    for held, said in ((7, "the other 1001 rules match 2 processes"), (5, "1001 rules match nothing")):
+        write_status(tmp_path / "state", Identity(10, 1), policy=policy, rules=rules, processes_held=held)
+        assert f"\n{said}; see oomguard plan" in oomguard("status").out
+
+
 def test_hints_name_the_policy_that_was_asked_for_if_only_its_drop_ins_count(
     oomguard: Oomguard,
     proc: FakeProc,

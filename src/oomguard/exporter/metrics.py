@@ -213,7 +213,7 @@ def _rules(rules: Sequence[RuleStatus], limit: int) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "oomguard_rules_without_series",
-        "Rules beyond --rules, which have no series.",
+        "Rules in the status file beyond --rules, which have no series.",
         value=max(len(rules) - limit, 0),
     )
 

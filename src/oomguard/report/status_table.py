@@ -140,10 +140,13 @@ def _print_rules(status: StatusFile, out: Console, options: str) -> None:
             made.add_row(rule.label, rule.value, str(rule.processes), where)
         out.print()
         out.print(made)
-    idle = of_all - len(rules)
-    if idle > 0:
-        matches = f"{counted(idle, 'rule')} match{'es' if idle == 1 else ''} nothing"
-        out.print(f"{matches}; see oomguard plan{options}", soft_wrap=True)
+    others = of_all - len(rules)
+    if others > 0:
+        matches = f"{counted(others, 'rule')} match{'es' if others == 1 else ''}"
+        held = status.processes_held - sum(rule.processes for rule in rules)
+        # The file lists so many rules at most, those with most processes.
+        what = f"the other {matches} {counted(held, 'process', 'es')}" if held > 0 else f"{matches} nothing"
+        out.print(f"{what}; see oomguard plan{options}", soft_wrap=True)
 
 
 def _print_complaints(status: StatusFile, out: Console) -> None:
