@@ -133,6 +133,19 @@ def test_policy_tells_who_would_have_died(postmortem: Postmortem, policy: Callab
     assert report["policy"]["victims"][0]["source"] == f"{path}:2"
 
 
+def test_a_policy_from_standard_input_is_called_as_everywhere(
+    postmortem: Postmortem, stdin: Callable[[bytes], None]
+) -> None:
+    """In words and in the document."""
+    text = b"rules: [{name: db-server, oom_score_adj: 900}]\n"
+    stdin(text)
+    _, out, _ = postmortem("--policy", "-", VALUE)
+    assert "Under <stdin>, db-server[16419] (" in words(out)
+    stdin(text)
+    _, out, _ = postmortem("--policy", "-", "--json", VALUE)
+    assert json.loads(out)["reports"][0]["policy"]["policy"] == "<stdin>"
+
+
 def test_policy_that_is_not_valid_is_refused(postmortem: Postmortem, policy: Callable[[str], str]) -> None:
     """As everywhere, with its place and exit code."""
     code, _, err = postmortem("--policy", policy("  - {name: a, oom_score_adj: 2000}\n"), VALUE)

@@ -745,6 +745,15 @@ def test_plan_of_one_file_says_that_it_leaves_out_the_running_policy(
     used = IDLE.policy._replace(path="/etc/oomguard.yaml")
     write_status(tmp_path / "state", Identity(10, 1), policy=used)
     assert f"{policy} would replace the running policy; to add it instead" in oomguard("plan").out
+    saved = os.dup(0)
+    with open(policy, "rb") as text:
+        os.dup2(text.fileno(), 0)
+    try:
+        shown = oomguard("plan", "--policy", "-").out
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
+    assert "\n<stdin> would replace the running policy; to add it instead" in shown
 
 
 def test_status_without_a_daemon_says_so_and_shows_the_host(oomguard: Oomguard, proc: FakeProc) -> None:

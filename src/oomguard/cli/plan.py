@@ -40,6 +40,7 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.core.tally import Tally
     from oomguard.core.text import counted, printable
     from oomguard.diagnose.this_host import ThisHost, warn_if_hidden
+    from oomguard.policy.source import name_of
     from oomguard.report.change_document import outcome_document, planned_document, print_json
     from oomguard.report.status_file import UNREADABLE
     from oomguard.report.streams import complain
@@ -79,7 +80,7 @@ def _run(options: argparse.Namespace) -> int:
             print(file)
         drops = any(one.change.cause == "restore" for one in planned)
         if drops and options.policy != DEFAULT_PATH == preview.policy_in_use:
-            named = printable(options.policy)
+            named = printable(name_of(options.policy))
             print(f"{named} would replace the running policy; to add it instead, copy it to /etc/oomguard.d.")
     return code
 

@@ -67,16 +67,17 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.diagnose.postmortem import Examiner
 
     _require_one_log(options)
-    policy = None
+    policy, policy_file = None, ""
     if options.policy is not None:
         from oomguard.diagnose.this_host import ThisHost
+        from oomguard.policy.source import name_of
 
-        policy = ThisHost(options.state_dir).load(options.policy)
+        policy, policy_file = ThisHost(options.state_dir).load(options.policy), name_of(options.policy)
     source = KernelLog(options.files, kmsg=options.kmsg, since=options.since, until=options.until)
     raw_limit = 0
     if options.html is not None:
         from oomguard.report.postmortem_page import RAW_LIMIT as raw_limit  # noqa: N811
-    examiner = Examiner(source, policy, options.policy or "", options.state_dir, raw_limit=raw_limit)
+    examiner = Examiner(source, policy, policy_file, options.state_dir, raw_limit=raw_limit)
     if options.json:
         _print_json(examiner, options)
     elif options.html is not None:
