@@ -55,6 +55,24 @@ def test_what_builds_runs_no_python_of_the_working_directory(script: str, tmp_pa
     assert not (tmp_path / "was-run").exists()
 
 
+@pytest.mark.parametrize("home", [None, "/a home"])
+@pytest.mark.parametrize("script", ["test", "test-newest"])
+def test_the_tests_see_the_home_of_the_caller_if_there_is_one(
+    script: str, home: str | None, tmp_path: Path
+) -> None:
+    """A container or a service may have none."""
+    shown = '#!/bin/sh\necho "HOME is ${HOME-unset}"\n'
+    stubs = [".ci/setup", ".ci/extras", ".venv/bin/python", ".venv-newest/bin/python", ".venv-newest/bin/uv"]
+    for stub in stubs:
+        (tmp_path / stub).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / stub).write_text(shown)
+        (tmp_path / stub).chmod(0o755)
+    shutil.copy(ROOT / ".ci" / script, tmp_path / ".ci")
+    given = {"PATH": os.environ["PATH"]} | ({} if home is None else {"HOME": home})
+    said = subprocess.check_output(["sh", str(tmp_path / ".ci" / script)], env=given, text=True)
+    assert said.splitlines()[-1] == f"HOME is {home or 'unset'}"
+
+
 @pytest.mark.parametrize("script", ["debian/build.sh", "rpm/build.sh"])
 def test_an_option_without_its_value_is_answered_by_the_usage(script: str) -> None:
     """And not by the shell, which names a variable."""
