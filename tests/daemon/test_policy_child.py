@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from oomguard.core.errors import OomguardError
+from oomguard.daemon.loop import Loop
 from oomguard.daemon.policy_child import PolicyChild
 from oomguard.reconcile.policy_cache import Copy
 
@@ -21,7 +22,7 @@ def test_a_reader_that_was_killed_is_reported_with_what_it_used(
     policy.write_text("rules: []\n")
     child = PolicyChild(str(policy), None, deadline=time.monotonic() + 60, copy=Copy(""))
     os.kill(child.pid, number)
-    child.wait()
+    child.wait(Loop(), lambda: False)
     with pytest.raises(OomguardError, match=rf"was killed by {name} after 0 s of CPU time$") as raised:
         child.finish()
     assert raised.value.hint == f"run `oomguard check --policy {policy}` to see why"

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,6 +115,34 @@ def test_a_start_for_which_there_is_no_process_says_so(
     with pytest.raises(OomguardError, match=r"^cannot start a process to read the policy: Resource"):
         reloader.first()
     reloader.close()
+
+
+_HANGS = """\
+import os, signal, sys
+from oomguard.daemon.__main__ import main
+spawn = os.posix_spawn
+def hang(*arguments, **options):
+    pid = spawn(*arguments, **options)
+    os.kill(pid, signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return pid
+os.posix_spawn = hang
+code = main()
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    sys.exit(code)
+sys.exit("the reader of the policy is still there")
+"""
+
+
+def test_a_stop_does_not_wait_for_the_first_reading_of_the_policy(tmp_path: Path) -> None:
+    """A reader that hangs has two minutes. It ends with the daemon, which has not failed."""
+    path = tmp_path / "policy.yaml"
+    path.write_text("rules: []\n")
+    command = [sys.executable, "-c", _HANGS, str(path), str(tmp_path / "state"), "/proc"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "oomguard: stopped before the policy was read\n")
 
 
 def test_edits_are_noticed_again_once_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,18 @@ class Loop:
             self._awake_since = now
         return ready
 
+    def wait_for(self, fd: int, seconds: float) -> bool:
+        """Wait until `fd` is readable or a signal was handled; return whether one of them came in time.
+
+        Nothing else is handled meanwhile.
+        """
+        self._paused.register(fd, select.POLLIN)
+        ready = self._paused.poll(max(0.0, seconds) * 1000)
+        self._paused.unregister(fd)
+        if any(one == self._signals for one, _ in ready):
+            self._signalled()
+        return bool(ready)
+
     def turn(self, *, busy: bool, ready: Ready | None = None) -> bool:
         """Handle what is `ready`; if not given, wait for something, or only poll if there is other work.
 

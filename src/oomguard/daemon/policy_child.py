@@ -6,13 +6,14 @@ The child (`python -m oomguard.policy PATH`) writes one line with the result, th
 
 import json
 import os
-import select
 import signal
 import time
+from collections.abc import Callable
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.host import Host
 from oomguard.core.policy import Policy, policy_option
+from oomguard.daemon.loop import Loop
 from oomguard.kernel.own import python_command
 from oomguard.reconcile.policy_cache import Answer, Copy
 
@@ -28,6 +29,12 @@ class PolicyRejectedError(OomguardError):
     """The policy files are not valid; `message` has every fault, one per line."""
 
     exit_code = 78
+
+
+class StoppedError(OomguardError):
+    """The daemon was told to stop before it had a policy, which is no failure."""
+
+    exit_code = 0
 
 
 class PolicyChild:
@@ -113,15 +120,21 @@ class PolicyChild:
         _, status, usage = os.wait4(self.pid, 0)
         return status, usage.ru_utime + usage.ru_stime
 
-    def wait(self) -> None:
-        """Wait until it is done. OomguardError: it took too long."""
+    def wait(self, loop: Loop, is_stopping: Callable[[], bool]) -> None:
+        """Wait until it is done; `loop` handles only signals meanwhile.
+
+        It is killed if it takes too long (OomguardError), or if `is_stopping` after a signal (StoppedError).
+        """
         while not self.receive():
-            readable, _, _ = select.select([self.fd], [], [], max(0.0, self.deadline - time.monotonic()))
-            if not readable:
-                self.kill()
-                raise OomguardError(
-                    f"reading the policy took more than {DEADLINE_SECONDS:.0f} s", hint=self._hint
-                )
+            in_time = loop.wait_for(self.fd, self.deadline - time.monotonic())
+            if in_time and not is_stopping():
+                continue
+            self.kill()
+            if in_time:
+                raise StoppedError("stopped before the policy was read")
+            raise OomguardError(
+                f"reading the policy took more than {DEADLINE_SECONDS:.0f} s", hint=self._hint
+            )
 
 
 def _ending(status: int, cpu_seconds: float) -> str:

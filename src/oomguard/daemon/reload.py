@@ -78,10 +78,10 @@ class Reloader:
         loop.define("policy-retry", lambda _: self.reload())
         self._listen()
 
-    def first(self) -> Policy:
+    def first(self, is_stopping: Callable[[], bool] = lambda: False) -> Policy:
         """Return the policy, from the cache if that has it, and wait for it otherwise.
 
-        OomguardError: there is none, and why.
+        OomguardError: there is none, and why. StoppedError: `is_stopping`, after a signal.
         """
         self._host = self._observe()
         key = self._cache.key(self._layers, time.time_ns())
@@ -91,7 +91,7 @@ class Reloader:
                 child = self._read(key)
             except OSError as error:
                 raise _not_started(error) from error
-            child.wait()
+            child.wait(self._loop, is_stopping)
             policy = child.finish()
             self._keep(child, policy)
         self._answer = policy

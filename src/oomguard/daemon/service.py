@@ -109,8 +109,8 @@ class Service:
             observe=lambda: observe_host(self.procfs),
         )
         stack.callback(reloader.close)
-        self.loop.on_signal(signal.SIGHUP, reloader.reload)
-        policy = reloader.first()
+        policy = reloader.first(lambda: self._is_stopping)
+        self.loop.on_signal(signal.SIGHUP, reloader.reload)  # `run` blocks it until here
         self.status.policy_loaded_at = time.time()
         ledger = self._open_ledger(stack)
         started = f"oomguard {__version__} started: {policy.origin}"
