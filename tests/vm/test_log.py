@@ -5,15 +5,19 @@ import json
 from .service import Service
 from .workload import hog
 
-POLICY = "rules: [{name: vm-logged, oom_score_adj: 321}]\n"
+POLICY = "rules: [{{name: vm-logged, oom_score_adj: {}}}]\n"
 
 
 def test_an_adjustment_is_found_again_by_pid_rule_and_cause(installed: Service) -> None:
     """And an entry that somebody else wrote in the service's name is not."""
     vm = installed.vm
+    installed.write_policy(POLICY.format(100))
     with hog(vm, "vm-logged") as pid:
+        installed.wait_for_value(
+            f"/proc/{pid}/oom_score_adj", 100
+        )  # so its exec is not what changes it later
         since = vm.now()
-        installed.write_policy(POLICY)
+        installed.write_policy(POLICY.format(321))
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 321)
         installed.wait_for_event("applied", since=since)
         forged = (
@@ -28,7 +32,7 @@ def test_an_adjustment_is_found_again_by_pid_rule_and_cause(installed: Service) 
                 ["oomguard", "log", "--json", "--pid", pid, "--rule", "vm-logged", "--cause", "policy"]
             ).stdout
         )
-        assert [(entry["event"], entry["old"], entry["new"]) for entry in found] == [("applied", 0, 321)]
+        assert [(entry["event"], entry["old"], entry["new"]) for entry in found] == [("applied", 100, 321)]
         everything = vm.run("oomguard log --event all").stdout
         assert "policy-loaded" in everything
         assert "vm-logged" in everything
