@@ -56,6 +56,7 @@ class Schedule(LoadScopeScheduling):  # type: ignore[misc]  # for the same reaso
         return "the host" if ONE_BY_ONE & set(path.split("/")) else path
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedule:
     """Distribute the tests in this way, whatever --dist says."""
     return Schedule(config, log)
