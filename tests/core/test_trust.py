@@ -90,6 +90,23 @@ def test_an_executable_vouches_if_it_is_the_hosts(
 
 
 @pytest.mark.parametrize(
+    ("program", "is_trusted"),
+    [(None, False), (Program("/usr/bin/x"), False), (Program("/usr/bin/x", is_hosts=True), True)],
+)
+def test_an_executable_vouches_for_one_that_can_become_another_user(
+    program: Program | None, *, is_trusted: bool
+) -> None:
+    """As the refusal of a rule with `user` alone suggests."""
+    process = Process(Identity(2, 2), b"x", uid=1000, saved=1001, program=program)
+    by_user = protecting(users=("a",), uids=(1000,))
+    refusal = asked(by_user, process)
+    assert refusal is not None
+    assert "`exe`" in refusal.hint
+    by_both = by_user._replace(terms=by_user.terms._replace(exes=("/usr/bin/x",)))
+    assert asked(by_both, process) == (None if is_trusted else refusal)
+
+
+@pytest.mark.parametrize(
     ("uid", "is_service"),
     [(0, True), (499, True), (500, False), (999, False), (60513, False), (61500, False), (65534, True)],
 )

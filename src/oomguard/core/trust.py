@@ -45,7 +45,9 @@ def trust_refusal(rule: Rule, process: Facts, *, own: int, first_person_uid: int
     if terms.cgroups and process.cgroup_is_roots:
         return None
     if terms.uids:
-        return _switch_refusal(process, terms.uids)
+        refusal = _switch_refusal(process, terms.uids)
+        is_by_exe = refusal is not None and terms.exes and _impostor_refusal(process) is None
+        return None if is_by_exe else refusal
     if terms.exes:
         return _impostor_refusal(process)
     program = process.program
