@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cpu import cpu_bound
+from oomguard.core.host import Host
 from oomguard.core.match import first_unmet
 from oomguard.core.process import Identity, Process
 from oomguard.diagnose.policy_check import is_slow
@@ -317,6 +318,13 @@ def test_what_a_file_for_other_hosts_says_is_not_missing_here() -> None:
     every = small.partition("\n")[2]
     codes = [fault.code for fault in parse(layered(every, strict)).warnings]
     assert sorted(codes) == ["limit-without-mode", "panic-hangs"]
+
+
+def test_a_mode_is_not_missing_where_the_limit_cannot_be_calculated() -> None:
+    """Without meminfo, the whole group is skipped."""
+    strict = "vm: {overcommit_memory: 2, commit_limit: 90%}"
+    policy, warnings = parse(sources(strict), host=Host(hostname="x"))
+    assert (policy.unresolved, [fault.code for fault in warnings]) == (2, [])
 
 
 # Rules

@@ -20,14 +20,13 @@ def sysctls(subject: Subject) -> Iterator[Fault]:
     settings = {one.name: one for one in subject.policy.sysctls}
     value = {name: setting.value for name, setting in settings.items()}
     for name, when in (("vm.panic_on_oom", "memory runs out"), ("kernel.panic_on_oops", "it meets a bug")):
-        panics = (value.get("kernel.panic"), *_elsewhere(subject, "kernel", "panic"))
-        if value.get(name) and not any(panics):
+        if value.get(name) and not any(_said(subject, "kernel", "panic")):
             message = f"the host panics when {when}, and hangs unless kernel.panic is set"
             problem = Problem("panic-hangs", message, "add kernel: {panic: 10} to reboot after 10 seconds")
             yield _at_setting(subject, settings[name], problem)
     if value.get("vm.panic_on_oom") == 2:
         yield _at_setting(subject, settings["vm.panic_on_oom"], _PANIC_WITH_LIMITS)
-    if value.get("vm.overcommit_memory") != 2 and 2 not in _elsewhere(subject, "vm", "overcommit_memory"):
+    if 2 not in _said(subject, "vm", "overcommit_memory"):
         for document in subject.documents:
             for knob in ("overcommit_ratio", "overcommit_kbytes", "commit_limit"):
                 if getattr(document.said.vm, knob, None) is not None:
@@ -56,11 +55,14 @@ _LIMIT_WITHOUT_MODE = Problem(
 )
 
 
-def _elsewhere(subject: Subject, section: str, knob: str) -> list[object]:
-    """Return what files say of a sysctl, of which another may count on another host, by their `when:`."""
-    if not any(document.said.when for document in subject.documents):
-        return []
-    return [getattr(getattr(document.said, section), knob, None) for document in subject.documents]
+def _said(subject: Subject, section: str, knob: str) -> list[object]:
+    """Return the value of a sysctl, even if it is left out on this host because others of its group are.
+
+    With `when:` another file may count on another host: then all values.
+    """
+    said = [getattr(getattr(document.said, section), knob, None) for document in subject.documents]
+    found = [one for one in said if one is not None]
+    return found if any(document.said.when for document in subject.documents) else found[:1]
 
 
 def _unwise_shares(subject: Subject) -> Iterator[Fault]:
