@@ -390,6 +390,8 @@ def _rule(text: str) -> list[str]:
         ("unit: ssh.service, user_unit: a.service", "is not in a user's unit"),
         ("unit: [getty@.service, a@.service]", "nothing runs in a template, but in its instances"),
         ("unit: 'x*.service', user_unit: a.service", "is not in a user's unit"),
+        ("user_unit: [app.slice, '*.slice']", "not in the slice itself"),
+        ("user_unit: app@.service", "nothing runs in a template, but in its instances"),
         ("exe: [/usr/lib/x/, /usr/lib/y/]", "paths of executables do not end in /"),
         ("exe: /usr/bin/../lib/x", "the kernel shows no //, /./ and /../ as in /usr/bin/../lib/x"),
         ("exe: //x", "as in //x"),
@@ -674,6 +676,23 @@ def test_an_unusual_character_is_found_in_every_condition(key: str) -> None:
     )
     assert (fault.code, fault.path) == ("unusual-character", f"rules[0].{key}[0]")
     assert "U+200B, zero width space" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("slice_", "matched"),
+    [
+        ("app.slice", "/user.slice/user-1000.slice/user@1000.service/app.slice/a.scope"),
+        ("app-a.slice", "/user.slice/user-1000.slice/user@1000.service/app.slice/app-a.slice/a.scope"),
+        ("'app-*.slice'", "/user.slice/user-1000.slice/user@1000.service/app.slice/app-a.slice/a.scope"),
+    ],
+)
+def test_the_cgroup_of_a_users_slice_matches_what_is_in_it(slice_: str, matched: str) -> None:
+    """It is below the service manager of the user."""
+    (fault,) = _warnings(f"rules: [{{user_unit: {slice_}, oom_score_adj: 5}}]")
+    cgroup = fault.hint.removeprefix("write ").removesuffix(" to match all of them")
+    policy, warnings = parse(sources(f"rules: [{{{cgroup}, oom_score_adj: -5}}]"))
+    assert warnings == ()
+    assert first_unmet(policy.rules[0], Process(Identity(2, 2), b"x", cgroup=matched)) is None
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from oomguard.policy.lint.programs import KERNEL_THREADS
 from oomguard.policy.scalars import quoted
 
 _USER_MANAGER = "user@"
+_USER_MANAGERS = "/user.slice/user-*.slice/user@*.service"
+"""The cgroups of the service managers of users."""
 _MOUNT = "/sys/fs/cgroup"
 _CONTROLLER = re.compile(r"/(?:memory|systemd|unified|pids|cpu,cpuacct|cpuset|blkio|freezer|devices)(?:/|\Z)")
 """What stands below the mount point where cgroups are of version 1."""
@@ -64,13 +66,15 @@ def _exes(paths: tuple[str, ...]) -> Iterator[_Why]:
 
 
 def _units(terms: Terms) -> Iterator[_Why]:
-    if terms.units and all(unit.endswith(".slice") for unit in terms.units):
-        why = "processes are in the units of a slice, not in the slice itself"
-        yield "unit", why, f"write cgroup: {quoted(f'{_slice_path(terms.units[0])}/*')} to match all of them"
-    elif terms.units and all("@." in unit and not is_glob(unit) for unit in terms.units):
-        why = "nothing runs in a template, but in its instances"
-        yield "unit", why, f"write unit: {quoted(terms.units[0].replace('@.', '@*.'))}"
-    elif terms.user_units and terms.units and not any(_may_be_manager(unit) for unit in terms.units):
+    for key, units, above in (("unit", terms.units, ""), ("user_unit", terms.user_units, _USER_MANAGERS)):
+        if units and all(unit.endswith(".slice") for unit in units):
+            why = "processes are in the units of a slice, not in the slice itself"
+            path = f"{above}{_slice_path(units[0])}/*"
+            yield key, why, f"write cgroup: {quoted(path)} to match all of them"
+        elif units and all("@." in unit and not is_glob(unit) for unit in units):
+            why = "nothing runs in a template, but in its instances"
+            yield key, why, f"write {key}: {quoted(units[0].replace('@.', '@*.'))}"
+    if terms.user_units and terms.units and not any(_may_be_manager(unit) for unit in terms.units):
         why = f"a process in the system unit {excerpt(terms.units[0])} is not in a user's unit"
         yield "user_unit", why, "remove unit or user_unit, or write two rules"
 
