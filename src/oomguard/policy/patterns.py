@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from oomguard.core.name_regex import NameRegexes, UnsupportedError
 from oomguard.policy.fault import excerpt
+from oomguard.policy.scalars import quoted
 
 UNIT_KINDS = ("service", "scope", "slice", "socket", "mount", "swap")
 """The kinds of unit that have processes. Timers and targets only start other units."""
@@ -31,6 +32,11 @@ _REFERENCE = re.compile(r"(?<!\\)(?:\\\\)*(?:\\[1-9]|\(\?\()")
 def refusal(code: str, message: str, hint: str) -> PydanticCustomError:
     """Return an error for pydantic to report: `code`, with `message` and `hint` in its context."""
     return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
+
+
+def _pasted(value: str) -> str:
+    """Return a value for a hint, in quotes if YAML needs them: it would read * as an alias."""
+    return excerpt(quoted(value))
 
 
 def path(value: str) -> str:
@@ -73,7 +79,7 @@ def unit(value: str) -> str:
     stem, dot, suffix = name(value).rpartition(".")
     if value.endswith("*") or (stem and suffix in UNIT_KINDS):
         if "/" in value:
-            hint = f"write {excerpt(value.rpartition('/')[2])}, or use cgroup for the path"
+            hint = f"write {_pasted(value.rpartition('/')[2])}, or use cgroup for the path"
             raise refusal("unit-path", f"must be a unit without its path, got {excerpt(value)}", hint)
         return value
     if dot and suffix in UNIT_KINDS:
@@ -89,7 +95,7 @@ def unit(value: str) -> str:
 
 def _no_unit(value: str, endings: str) -> PydanticCustomError:
     stem = value.strip().rpartition("/")[2].rstrip(".").removesuffix(".service")
-    hint = f"did you mean {excerpt(stem) or '*'}.service?"
+    hint = f"did you mean {_pasted((stem or '*') + '.service')}?"
     return refusal("unit-suffix", f"must end in {endings}, got {excerpt(value)}", hint)
 
 
@@ -187,6 +193,6 @@ def _open_bracket(glob: str) -> int | None:
 def _tidy(value: str, instead: str = "") -> str:
     if value != value.strip():
         where = "starts" if value[:1].isspace() else "ends"
-        hint = f"write {excerpt(value.strip()) or 'a name'}{instead}"
+        hint = f"write {_pasted(value.strip()) if value.strip() else 'a name'}{instead}"
         raise refusal("padded", f"{where} with a space, got '{excerpt(value)}'", hint)
     return plain_text(value, where=" in names")
