@@ -163,15 +163,13 @@ def _without_unit(text: str, want: Takes) -> str:
     found = re.fullmatch("([-+]?[0-9]+) ?([a-z]+|%)", text)
     if found is None or "1/" in want.hint:  # in other fractions than percent or seconds
         return "a number"
-    number, unit = int(found[1]), found[2]
-    if unit == "%" and "seconds" not in want.words + want.hint:
-        return str(number)
-    if unit not in _MILLISECONDS or "seconds" not in want.words + want.hint:
+    scale = {"%": 1000} if "seconds" not in want.words + want.hint else _MILLISECONDS
+    if found[2] not in scale:
         return "a number"
-    seconds, rest = divmod(number * _MILLISECONDS[unit], 1000)
+    number, rest = divmod(int(found[1]) * scale[found[2]], 1000)
     limits = re.search("from (-?[0-9]+) to ([0-9]+)", want.words)
-    is_allowed = limits is not None and int(limits[1]) <= seconds <= int(limits[2])
-    return str(seconds) if is_allowed and not rest else "a number"
+    is_allowed = limits is None or int(limits[1]) <= number <= int(limits[2])
+    return str(number) if is_allowed and not rest else "a number"
 
 
 def _given_surprise(value: Surprise, want: Takes) -> Problem:
