@@ -67,7 +67,7 @@ def _mapping(name: str, word: Any, *, ram: bool, bounds: bool) -> type[Language]
     """Make the model of a mapping: a share of RAM, a bound, or either. A bound may also be a `word`."""
     number = Takes("an integer" if word is None else "a number, or a size such as 64MiB", (int,))
     limit = int if word is None else _any_of(number=int, word=word)
-    share = Takes("a percentage of RAM such as 3%", hint="add the sign: 3%")
+    share = Takes("a percentage of RAM such as 3%", hint="add the sign, as in 3%")
     rows = {
         "ram": (_PERCENT, share, "Percent of RAM (MemTotal).", "3%"),
         "min": (_SIZE, Takes("a size such as 64MiB", hint=_UNIT), "The least that ram comes to.", "64MiB"),
