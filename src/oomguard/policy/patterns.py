@@ -41,14 +41,14 @@ def _pasted(value: str) -> str:
 
 def path(value: str) -> str:
     """Check a glob on an absolute path: an executable or a cgroup."""
-    if not value.startswith(("/", "*")):
+    if not name(value).startswith(("/", "*")):
         hint = f"write the whole path, or '*/{excerpt(value)}' for any folder"
         if (below := _HIERARCHY.sub("", value)).startswith("/"):
             hint = f"write {excerpt(below)}, without what /proc/PID/cgroup has before it"
         elif value.startswith("~"):
             hint = "write the whole path: ~ has no meaning here"
         raise refusal("relative-path", f"must start with / or *, got {excerpt(value)}", hint)
-    return name(value)
+    return value
 
 
 def plain_text(value: str, *, where: str = "") -> str:
