@@ -46,7 +46,7 @@ def kib(amount: int) -> str:
         return f"{amount} KiB"
     size = amount / 1024
     for unit in ("MiB", "GiB"):
-        if -1024 < size < 1024:
+        if abs(round(size, 1)) < 1024:
             return f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
