@@ -395,6 +395,7 @@ def _rule(text: str) -> list[str]:
         ("exe: [/usr/lib/x/, /usr/lib/y/]", "paths of executables do not end in /"),
         ("exe: /usr/bin/../lib/x", "the kernel shows no //, /./ and /../ as in /usr/bin/../lib/x"),
         ("exe: //x", "as in //x"),
+        ("exe: [/x (deleted), '/y* (deleted)']", "oomguard removes (deleted) from the path"),
         ("cgroup: /system.slice", "processes are in the units below it"),
         ("cgroup: /system.slice/", "cgroup paths do not end in /"),
         ("unit: a.service, cgroup: /system.slice/b.service", "not in the unit a.service"),

@@ -11,7 +11,7 @@ from posixpath import normpath
 
 from oomguard.core.cgroup import system_unit
 from oomguard.core.match import is_glob
-from oomguard.core.process import CMDLINE_LIMIT
+from oomguard.core.process import CMDLINE_LIMIT, DELETED
 from oomguard.core.rule import Rule, Terms
 from oomguard.policy.fault import Problem, excerpt
 from oomguard.policy.lint.programs import KERNEL_THREADS
@@ -54,6 +54,9 @@ def _names(names: tuple[bytes, ...]) -> Iterator[_Why]:
 
 
 def _exes(paths: tuple[str, ...]) -> Iterator[_Why]:
+    if paths and all(path.endswith(DELETED) for path in paths):
+        why = f"oomguard removes{DELETED} from the path of a file that was replaced"
+        yield "exe", why, f"write exe: {quoted(paths[0].removesuffix(DELETED))}"
     if not paths or any(is_glob(path) or not _DETOUR.search(path) for path in paths):
         return
     path = paths[0]
