@@ -560,8 +560,8 @@ def test_nothing_but_the_name_is_read_of_a_process_that_no_rule_names(
 
 
 def _reads() -> int:
-    """Return how many times this process has called read(2) and the like."""
-    fd = os.open("/proc/self/io", os.O_RDONLY)
+    """Return how many times this thread has called read(2) and the like."""
+    fd = os.open("/proc/thread-self/io", os.O_RDONLY)
     try:
         return int(os.read(fd, 512).split(b"syscr: ")[1].split()[0])
     finally:
