@@ -11,7 +11,7 @@ POLICY = "rules: [{{name: vm-logged, oom_score_adj: {}}}]\n"
 def test_an_adjustment_is_found_again_by_pid_rule_and_cause(installed: Service) -> None:
     """And an entry that somebody else wrote in the service's name is not."""
     vm = installed.vm
-    installed.write_policy(POLICY.format(100))
+    installed.apply_policy(POLICY.format(100))
     with hog(vm, "vm-logged") as pid:
         installed.wait_for_value(
             f"/proc/{pid}/oom_score_adj", 100
@@ -32,7 +32,9 @@ def test_an_adjustment_is_found_again_by_pid_rule_and_cause(installed: Service) 
                 ["oomguard", "log", "--json", "--pid", pid, "--rule", "vm-logged", "--cause", "policy"]
             ).stdout
         )
-        assert [(entry["event"], entry["old"], entry["new"]) for entry in found] == [("applied", 100, 321)]
+        # Its first value may be that of the pass after the first edit.
+        assert {entry["cause"] for entry in found} == {"policy"}
+        assert (found[-1]["event"], found[-1]["old"], found[-1]["new"]) == ("applied", 100, 321)
         everything = vm.run("oomguard log --event all").stdout
         assert "policy-loaded" in everything
         assert "vm-logged" in everything
