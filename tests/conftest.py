@@ -3,7 +3,7 @@
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -84,6 +84,23 @@ def sleeper() -> Iterator[Identity]:
         assert identity is not None
         yield identity
         process.kill()
+
+
+@pytest.fixture
+def stdin(tmp_path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Return what has standard input contain something."""
+    before = os.dup(0)
+
+    def contain(content: bytes) -> None:
+        path = tmp_path / "stdin"
+        path.write_bytes(content)
+        fd = os.open(path, os.O_RDONLY)
+        os.dup2(fd, 0)
+        os.close(fd)
+
+    yield contain
+    os.dup2(before, 0)
+    os.close(before)
 
 
 @pytest.fixture

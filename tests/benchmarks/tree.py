@@ -7,7 +7,6 @@ of each pass, of each exec after them, and of reading the policy.
 import json
 import os
 import resource
-import select
 import sys
 import time
 
@@ -24,8 +23,8 @@ def main() -> None:
     """Read the policy, do passes, and then look at single processes as if each had just run a program."""
     policy_path, proc, rounds = sys.argv[1:]
     child = PolicyChild(policy_path, None, deadline=time.monotonic() + DEADLINE_SECONDS, copy=Copy(""))
-    while not child.receive():
-        select.select([child.fd], [], [])
+    os.set_blocking(child.fd, True)
+    child.receive()
     policy = child.finish()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     reconciler = Reconciler(policy, Ledger(), Procfs(proc))

@@ -203,6 +203,13 @@ def test_the_hook_for_pre_commit_checks_policies_and_drop_ins() -> None:
         assert bool(re.search(hook["files"], file)) == is_policy, file
 
 
+def is_default(words: str, option: str, path: str) -> bool:
+    """Return whether this path is the default of the option."""
+    options = build_parser().parse_args([*words.split(), option, path])
+    default = {"--policy": DEFAULT_PATH, "--state-dir": RUN_FOLDER}[option]
+    return bool(getattr(options, option.strip("-").replace("-", "_")) == default)
+
+
 @pytest.mark.parametrize(
     "words",
     ["cat", "check", "plan", "apply", "run", "status", "rank", "explain 1", "test a.yaml", "postmortem"],
@@ -212,10 +219,8 @@ def test_the_default_policy_is_the_same_file_however_it_is_written(
 ) -> None:
     """It has more layers than another file would, for the daemon and for what previews it."""
     monkeypatch.chdir("/etc")
-    parser = build_parser()
     for path, meant in (("oomguard.yaml", True), ("/etc//oomguard.yaml", True), ("x/oomguard.yaml", False)):
-        options = parser.parse_args([*words.split(), "--policy", path])
-        assert (options.policy == DEFAULT_PATH) is meant
+        assert is_default(words, "--policy", path) is meant
 
 
 @pytest.mark.parametrize(
@@ -227,10 +232,8 @@ def test_the_state_folder_of_the_host_is_the_same_however_it_is_written(
 ) -> None:
     """A shell completes it with a slash. What survives a reboot is not in it, as it is in any other."""
     monkeypatch.chdir("/run")
-    parser = build_parser()
     for path, meant in (("oomguard", True), ("/run/oomguard/", True), ("/run/other", False)):
-        options = parser.parse_args([*words.split(), "--state-dir", path])
-        assert (options.state_dir == RUN_FOLDER) is meant
+        assert is_default(words, "--state-dir", path) is meant
 
 
 def test_run_does_not_read_standard_input() -> None:

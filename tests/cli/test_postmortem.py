@@ -52,23 +52,6 @@ def postmortem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 
 @pytest.fixture
-def stdin(tmp_path: Path) -> Iterator[Callable[[bytes], None]]:
-    """Return what has standard input contain something."""
-    before = os.dup(0)
-
-    def contain(content: bytes) -> None:
-        path = tmp_path / "stdin"
-        path.write_bytes(content)
-        fd = os.open(path, os.O_RDONLY)
-        os.dup2(fd, 0)
-        os.close(fd)
-
-    yield contain
-    os.dup2(before, 0)
-    os.close(before)
-
-
-@pytest.fixture
 def policy(tmp_path: Path) -> Callable[[str], str]:
     """Return what writes a policy of these rules."""
 

@@ -735,7 +735,7 @@ def test_a_missing_default_policy_is_an_error_that_names_the_one_in_use(
 
 
 def test_plan_of_one_file_says_that_it_leaves_out_the_running_policy(
-    oomguard: Oomguard, policy: Path, tmp_path: Path
+    oomguard: Oomguard, policy: Path, tmp_path: Path, stdin: Callable[[bytes], None]
 ) -> None:
     """If the daemon has the host's, and this file drops some of that; a drop-in would add to it."""
     oomguard("apply")
@@ -745,14 +745,8 @@ def test_plan_of_one_file_says_that_it_leaves_out_the_running_policy(
     used = IDLE.policy._replace(path="/etc/oomguard.yaml")
     write_status(tmp_path / "state", Identity(10, 1), policy=used)
     assert f"{policy} would replace the running policy; to add it instead" in oomguard("plan").out
-    saved = os.dup(0)
-    with open(policy, "rb") as text:
-        os.dup2(text.fileno(), 0)
-    try:
-        shown = oomguard("plan", "--policy", "-").out
-    finally:
-        os.dup2(saved, 0)
-        os.close(saved)
+    stdin(policy.read_bytes())
+    shown = oomguard("plan", "--policy", "-").out
     assert "\n<stdin> would replace the running policy; to add it instead" in shown
 
 

@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, MutableMapping, MutableSet
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSet
 
 import pytest
 
@@ -261,17 +261,24 @@ def test_programs_that_ended_before_they_were_checked_are_forgotten_before_the_n
     assert executed[6] == 1
 
 
+def crowd(subscription: Subscription, proc: FakeProc) -> Iterator[Iterable[int]]:
+    """Yield the pids of ever more processes, of which only 6 lives; receive events after each lot."""
+    (proc.root / "6").mkdir()
+    for first in range(100, 4 * DESCENDANTS_LIMIT, 5_000):
+        yield (6, *range(first, first + 5_000))
+        subscription.receive()
+
+
 def test_what_was_known_of_ended_processes_is_forgotten_before_the_next_pass(
     subscription: Subscription, proc: FakeProc
 ) -> None:
     """A rule may keep any number of short programs as they are, so that nothing is inherited from them."""
-    (proc.root / "6").mkdir()
     managed = subscription.work.reconciler.managed
-    for first in range(100, 4 * DESCENDANTS_LIMIT, 5_000):
-        for pid in (6, *range(first, first + 5_000)):
-            managed.ledger.known_of(Identity(pid, 1)).rule = 0
-        subscription.receive()
+    for pids in crowd(subscription, proc):
         assert len(managed.known) <= DESCENDANTS_LIMIT / 2 + 5_000
+        for pid in pids:
+            managed.ledger.known_of(Identity(pid, 1)).rule = 0
+    assert len(managed.known) <= DESCENDANTS_LIMIT / 2 + 5_000
     assert managed.known[6].rule == 0
 
 
@@ -279,12 +286,11 @@ def test_whose_floor_was_checked_is_forgotten_before_the_next_pass(
     subscription: Subscription, proc: FakeProc
 ) -> None:
     """While a rule protects, the children of orphans are checked, of which any user can have any number."""
-    (proc.root / "6").mkdir()
     inheritance = subscription.work.reconciler.inheritance
-    for first in range(100, 4 * DESCENDANTS_LIMIT, 5_000):
-        inheritance._floor_checked.update(dict.fromkeys((6, *range(first, first + 5_000)), 1))
-        subscription.receive()
+    for pids in crowd(subscription, proc):
         assert len(inheritance._floor_checked) <= DESCENDANTS_LIMIT + 5_000
+        inheritance._floor_checked.update(dict.fromkeys(pids, 1))
+    assert len(inheritance._floor_checked) <= DESCENDANTS_LIMIT + 5_000
     assert inheritance._floor_checked[6] == 1
 
 

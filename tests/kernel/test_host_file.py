@@ -138,7 +138,7 @@ def test_a_program_of_roots_on_a_users_disk_vouches_for_nothing(folder: Path) ->
 
 LOOK = """
 import os, sys
-from oomguard.kernel.host_file import find, find_program, is_users_mount
+from oomguard.kernel.host_file import find
 path = sys.argv[1]
 print(os.lstat(path) if sys.argv[2] == "plainly" else find(path, open("/proc/self/mountinfo", "rb")))
 """

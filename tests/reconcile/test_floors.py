@@ -195,7 +195,7 @@ def test_after_any_history_a_restore_gives_value_and_floor_back(
     host.kernel.close()
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["its fork was told of", "its parent tells"])
+@pytest.mark.parametrize("told", [True, False], ids=["by its fork", "by its parent"])
 @pytest.mark.parametrize(
     ("value", "capabilities", "after"),
     [
@@ -270,32 +270,32 @@ def family(host: Host, *, started: int, value: int) -> Process:
     return child
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["its fork was told of", "its parent tells"])
-def test_a_child_with_a_rule_of_its_own_cannot_keep_more_either(host: Host, *, told: bool) -> None:
-    """What it took by the floor it inherited is not its own, and is not put back later."""
+def run_helper(host: Host, *, value: int, told: bool) -> Process:
+    """Have that child, with the floor of its parent, run the program, and return it."""
     host.give(-900)
-    child = family(host, started=host.kernel.now_ticks(), value=-899)
+    child = family(host, started=host.kernel.now_ticks(), value=value)
     host.kernel.floors[11] = -900
     host.reconciler.managed.asks_parents = not told
     if told:
         host.reconciler.managed.on_fork(PID, 11, 0)
     host.reconciler.process(11, "exec", 0.0)
+    return child
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by its fork", "by its parent"])
+def test_a_child_with_a_rule_of_its_own_cannot_keep_more_either(host: Host, *, told: bool) -> None:
+    """What it took by the floor it inherited is not its own, and is not put back later."""
+    child = run_helper(host, value=-899, told=told)
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (-500, -500)
     assert host.ledger.entry(child.identity) is not None
     host.give(-900)
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (0, 0)
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["its fork was told of", "its parent tells"])
+@pytest.mark.parametrize("told", [True, False], ids=["by its fork", "by its parent"])
 def test_a_child_that_raised_itself_keeps_no_floor_under_a_rule_of_its_own(host: Host, *, told: bool) -> None:
     """It would lower itself to that later, and the rule allows what it chose itself."""
-    host.give(-900)
-    family(host, started=host.kernel.now_ticks(), value=0)
-    host.kernel.floors[11] = -900
-    host.reconciler.managed.asks_parents = not told
-    if told:
-        host.reconciler.managed.on_fork(PID, 11, 0)
-    host.reconciler.process(11, "exec", 0.0)
+    run_helper(host, value=0, told=told)
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (-500, -500)
     host.give(-900)
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (0, 0)

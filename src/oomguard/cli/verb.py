@@ -83,14 +83,20 @@ class Verb(NamedTuple):
     prepare: Callable[[list[str]], list[str]] = list
 
 
-def policy_path(text: str) -> str:
-    """Return the path of a policy: the default one has its layers however it is written, as for `run`."""
-    return DEFAULT_PATH if os.path.abspath(text) == DEFAULT_PATH else text
+def path_or(default: str) -> Callable[[str], str]:
+    """Return the type of an option for a path, which is `default` however that is written.
+
+    The default means more than its file or folder: the host's policy has more layers, and what is in the
+    host's state folder has a part that survives a reboot.
+    """
+
+    def path(text: str) -> str:
+        return default if os.path.abspath(text) == default else text
+
+    return path
 
 
-def state_folder(text: str) -> str:
-    """Return the path of a state folder: the host's has its lasting files however it is written."""
-    return RUN_FOLDER if os.path.abspath(text) == RUN_FOLDER else text
+policy_path = path_or(DEFAULT_PATH)
 
 
 SHARED: dict[str, dict[str, Any]] = {
@@ -103,7 +109,7 @@ SHARED: dict[str, dict[str, Any]] = {
     },
     "--state-dir": {
         "metavar": "DIR",
-        "type": state_folder,
+        "type": path_or(RUN_FOLDER),
         "default": RUN_FOLDER,
         "help": "folder for ledger, lock and status file (default: %(default)s)",
     },

@@ -81,14 +81,13 @@ class Inheritance:
             self._floor_checked.pop(handle.pid, None)  # another user's by now, or another process
             if origin is None or not descent.is_certain:
                 return False
-        is_moved = origin is not None and origin.moved_floor
-        if not self._ledger.protections and not is_moved:
+        if not self._gave_floors(handle.pid):
             return False
         try:
             seen = hash((handle.inode, handle.effective_uid))
             if self._floor_checked.get(handle.pid) == seen or handle.read_oom_score_adj() < 0:
                 return False
-            may_have = self._may_have_ours(handle, is_moved=is_moved)
+            may_have = self._may_have_ours(handle)
             self._floor_checked[handle.pid] = seen
         except (*GONE, HIDDEN):
             return False
@@ -102,25 +101,31 @@ class Inheritance:
         is_lowered = change.rule is not None and change.after < min(0, change.own)
         if not is_lowered or change.moved_floor or change.obstacle is not None:
             return False
-        origin = self._managed.descents.get(handle.pid, UNRELATED).origin
-        is_moved = origin is not None and origin.moved_floor
-        if not self._ledger.protections and not is_moved:
-            return False
         with suppress(*GONE, HIDDEN):
-            return self._may_have_ours(handle, is_moved=is_moved)
+            return self._gave_floors(handle.pid) and self._may_have_ours(handle)
         return False
 
-    def _may_have_ours(self, handle: ProcessHandle, *, is_moved: bool) -> bool:
-        """Return whether a floor below 0 may be from us: `is_moved` is what the entry of its origin says.
+    def _gave_floors(self, pid: int) -> bool:
+        """Return whether any process may have a floor from us: most hosts protect none."""
+        return bool(self._ledger.protections) or self._has_moved_floor(pid)
+
+    def _has_moved_floor(self, pid: int) -> bool:
+        origin = self._managed.descents.get(pid, UNRELATED).origin
+        return origin is not None and origin.moved_floor
+
+    def _may_have_ours(self, handle: ProcessHandle) -> bool:
+        """Return whether a floor below 0 may be from us.
 
         Protections do not show a floor that the process itself had from a rule, as it started before; the
         entry that it had then does.
         """
+        protections = self._ledger.protections
         return (
             not self._matching.is_trusted(handle)
             and not handle.may_lower_itself
             and (
-                is_moved or self._ledger.protections.origin(JUST_BELOW_ZERO, self._holder(handle)) is not None
+                self._has_moved_floor(handle.pid)
+                or protections.origin(JUST_BELOW_ZERO, self._holder(handle)) is not None
             )
         )
 
